@@ -1,0 +1,67 @@
+# Every target uses .venv, made by `make install` from requirements.lock; nothing needs activating.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest
+
+.PHONY: help
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: .venv/.installed ## Make .venv with the pinned dependencies and the nightshift commands
+
+.venv/.installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Nightshift needs Python 3.11 or later; name it: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "==> .venv: installing the dependencies pinned in requirements.lock (about a minute)"
+	@$(PYTHON) -m venv --clear .venv || { echo "this Python has no venv module: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: demo
+demo: install ## Run a batch through the whole system on a small real model (MODEL_URL=... MODEL=... for yours)
+	@$(BIN)/python examples/demo.py
+
+.PHONY: fmt
+fmt: install ## Format the code
+	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix .
+
+.PHONY: lint
+lint: install ## Check format and lint rules
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+.PHONY: types
+types: install ## Check types, strictly
+	@$(BIN)/mypy
+
+.PHONY: imports
+imports: install ## Check the import contracts
+	@$(BIN)/lint-imports
+
+.PHONY: check
+check: lint types imports ## The quick loop: lint, types, imports, and the tests that start no processes
+	@$(PYTEST) -q tests/crds tests/api tests/operator tests/processor tests/cli tests/layout \
+	  --cov=nightshift_crds --cov=nightshift_operator --cov-config=tests/core.coveragerc --cov-report=term
+
+.PHONY: test
+test: check ## Everything: check, then the end-to-end tests on real processes and a real model
+	@$(PYTEST) -q tests/e2e
+
+.PHONY: generate
+generate: install ## Write the CRDs, the lifecycle diagram and the settings page again
+	@$(BIN)/python -m nightshift_crds.generate
+
+.PHONY: verify
+verify: install ## Fail if a generated file differs from what the code generates
+	@$(BIN)/python -m nightshift_crds.generate --check
+
+.PHONY: lock
+lock: install ## Pin the newest allowed dependencies again
+	@$(BIN)/python -m tests.layout.lock
+
+.PHONY: shape
+shape: install ## Print how long functions and files are
+	@$(BIN)/python -m tests.layout.shape

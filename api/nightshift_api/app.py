@@ -1,0 +1,67 @@
+"""Put the API together: routes under both prefixes, keys in front, one error shape around everything."""
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
+
+from nightshift_api.auth import Authenticate, Keyring
+from nightshift_api.context import Context
+from nightshift_api.errors import on_bug, on_disconnect, on_http, on_rejected, on_unavailable
+from nightshift_api.health import Healthz
+from nightshift_api.openapi import build_openapi
+from nightshift_api.routes import Operation, build_operations
+from nightshift_api.tracing import Trace
+from nightshift_crds.errors import Rejected, Unavailable
+
+PREFIXES = ("/openai/v1", "/v1")
+
+
+def build_app(context: Context, keyring: Keyring) -> ASGIApp:
+    """Build the ASGI application of a context."""
+    operations = build_operations(context)
+    description = build_openapi(operations, PREFIXES[0])
+
+    async def show_openapi(_: Request) -> Response:
+        return JSONResponse(description)
+
+    app = Starlette(
+        routes=[
+            Route("/healthz", Healthz(context).get),
+            Route("/openapi.json", show_openapi),
+            *(_mount(prefix, operations, keyring) for prefix in PREFIXES),
+        ],
+        exception_handlers={
+            Rejected: on_rejected,
+            Unavailable: on_unavailable,
+            HTTPException: on_http,
+            ClientDisconnect: on_disconnect,
+            Exception: on_bug,
+        },
+    )
+    app.router.redirect_slashes = False
+    return Trace(app)
+
+
+def _mount(prefix: str, operations: list[Operation], keyring: Keyring) -> BaseRoute:
+    routes: dict[str, dict[str, Operation]] = {}
+    for operation in operations:
+        routes.setdefault(operation.path, {})[operation.method] = operation
+    return Mount(
+        prefix,
+        routes=[_route(path, by_method) for path, by_method in routes.items()],
+        middleware=[Middleware(Authenticate, keyring=keyring)],
+    )
+
+
+def _route(path: str, by_method: dict[str, Operation]) -> Route:
+    """Serve all methods of a path, so that any other is a 405 and not a 404."""
+
+    async def endpoint(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await by_method[method].endpoint(request)
+
+    return Route(path, endpoint, methods=list(by_method))

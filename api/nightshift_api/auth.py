@@ -1,0 +1,85 @@
+"""Who is asking: API keys, each bound to a namespace.
+
+A key is known by its SHA-256 only. The file is read again whenever it changes, so a revoked key stops at once and no
+restart is needed; one that cannot be read leaves the last good one in force.
+"""
+
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from nightshift_api.errors import on_rejected
+from nightshift_crds.errors import Rejected
+from nightshift_crds.keys import hash_key, parse_keys
+
+_log = structlog.get_logger()
+_NAMESPACE = "nightshift.namespace"
+
+
+class Keyring:
+    """The keys of the file, as fresh as the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._version: tuple[int, int] | None = None
+        self._namespaces: dict[str, str] = {}
+        self._refresh()
+
+    def namespace_of(self, key: str) -> str | None:
+        """Name the namespace that a key opens; None for an unknown one."""
+        self._refresh()
+        return self._namespaces.get(hash_key(key))
+
+    def _refresh(self) -> None:
+        try:
+            found = self._path.stat()
+            version = (found.st_mtime_ns, found.st_ino)
+            if version == self._version:
+                return
+            namespaces = parse_keys(self._path.read_bytes())
+        except (OSError, ValidationError) as error:
+            _log.error("keys.unreadable", path=str(self._path), problem=type(error).__name__)
+            return
+        self._version, self._namespaces = version, namespaces
+
+
+class Authenticate:
+    """Let a request through if its key is known, and note whose it is."""
+
+    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
+        self._app = app
+        self._keyring = keyring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        try:
+            scope[_NAMESPACE] = self._authenticate(Headers(scope=scope))
+        except Rejected as error:
+            await on_rejected(Request(scope), error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _authenticate(self, headers: Headers) -> str:
+        key = _key_of(headers)
+        if not key:
+            message = "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'."
+            raise Rejected(message, status=401)
+        namespace = self._keyring.namespace_of(key)
+        if namespace is None:
+            raise Rejected("Incorrect API key provided.", code="invalid_api_key", status=401)
+        return namespace
+
+
+def _key_of(headers: Headers) -> str:
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    bearer = credentials.strip() if scheme.lower() == "bearer" else ""
+    return bearer or headers.get("api-key", "")
+
+
+def namespace_of(request: Request) -> str:
+    """Name the namespace whose objects a request may see."""
+    return str(request.scope[_NAMESPACE])

@@ -1,0 +1,256 @@
+"""The Batches API: create, get, list, cancel (contract 4)."""
+
+from datetime import datetime, timedelta
+from typing import cast
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from nightshift_api.auth import namespace_of
+from nightshift_api.context import Context
+from nightshift_api.paging import paginate, parse_cursor, render_page
+from nightshift_api.parsing import parse_body, parse_fields
+from nightshift_api.progress import read_state
+from nightshift_api.responses import respond
+from nightshift_api.wire import (
+    BatchObject,
+    BatchStatus,
+    BatchUsage,
+    CreateBatch,
+    InputDetails,
+    LineProblem,
+    LineProblems,
+    ListBatches,
+    OutputDetails,
+    RequestCounts,
+)
+from nightshift_crds import names
+from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Selector, each
+from nightshift_crds.errors import Conflict, Missing, NotFound, Rejected, Stale, Unavailable
+from nightshift_crds.lifecycle import Phase, Sealing, is_terminal
+from nightshift_crds.models import BatchInput, BatchJob, BatchJobSpec, BatchJobStatus, FilePhase, StoredFile, TokenUsage
+from nightshift_crds.names import IdKind, ResultKind
+from nightshift_crds.records import State, usage_of
+
+_CANCEL_TRIES = 10
+_LOST = frozenset({Sealing.EXPIRED, Sealing.FAILED})
+
+
+# --- showing a batch, pure --------------------------------------------------------------------------------------------
+
+
+def render_batch(batch: BatchJob, state: State | None, window_s: int) -> BatchObject:
+    """Show a batch. `state` is what it has come to by the bucket, or None where its status is the truth. Pure."""
+    status = batch.status
+    shown = visible_phase(batch)
+    return BatchObject(
+        id=batch.id,
+        endpoint=batch.spec.endpoint,
+        model=status.model,
+        errors=_render_errors(status) if shown is Phase.FAILED else None,
+        input_file_id=batch.spec.input.file_id or batch.spec.input.uri or "",
+        completion_window=batch.spec.completion_window,
+        status=cast(BatchStatus, shown.lower()),
+        output_file_id=_file_id(batch, state, ResultKind.OUTPUT),
+        error_file_id=_file_id(batch, state, ResultKind.ERROR),
+        created_at=_seconds(batch.created),
+        in_progress_at=_optional_seconds(status.in_progress_at),
+        expires_at=_seconds(status.deadline or batch.created + timedelta(seconds=window_s)),
+        finalizing_at=_optional_seconds(status.finalizing_at),
+        completed_at=_optional_seconds(status.completed_at),
+        failed_at=_optional_seconds(status.failed_at),
+        expired_at=_optional_seconds(status.expired_at),
+        cancelling_at=_optional_seconds(status.cancelling_at or _cancel_asked(batch)),
+        cancelled_at=_optional_seconds(status.cancelled_at),
+        request_counts=_render_counts(status, state),
+        usage=_render_usage(status, state),
+        metadata=batch.spec.metadata,
+    )
+
+
+def visible_phase(batch: BatchJob) -> Phase:
+    """Tell the phase as users see it: from the patch that asks for a cancel on, a batch is cancelling. Pure."""
+    return Phase.CANCELLING if batch.spec.cancel_requested and not is_terminal(batch.phase) else batch.phase
+
+
+def _cancel_asked(batch: BatchJob) -> datetime | None:
+    return batch.spec.cancel_requested_at if visible_phase(batch) is Phase.CANCELLING else None
+
+
+def _render_errors(status: BatchJobStatus) -> LineProblems:
+    return LineProblems(
+        data=[LineProblem(code=e.code, message=e.message, param=e.param, line=e.line) for e in status.errors]
+    )
+
+
+def _file_id(batch: BatchJob, state: State | None, kind: ResultKind) -> str | None:
+    """A result file has an id from its first durable line on, and keeps it."""
+    fixed = batch.status.output_file_id if kind is ResultKind.OUTPUT else batch.status.error_file_id
+    if fixed or state is None:
+        return fixed
+    size = state.output_bytes if kind is ResultKind.OUTPUT else state.error_bytes
+    return batch.result_file_id(kind) if size else None
+
+
+def _render_counts(status: BatchJobStatus, state: State | None) -> RequestCounts:
+    counts = status.counts
+    return RequestCounts(
+        total=counts.total,
+        completed=max(counts.completed, state.completed if state else 0),
+        failed=max(counts.failed, state.failed if state else 0),
+    )
+
+
+def _render_usage(status: BatchJobStatus, state: State | None) -> BatchUsage | None:
+    has_lines = state is not None and state.completed + state.failed > 0
+    fresh = usage_of(state.usage) if state and has_lines else None
+    usage = max((u for u in (status.usage, fresh) if u), key=lambda u: u.total_tokens, default=None)
+    return _render_tokens(usage) if usage else None
+
+
+def _render_tokens(usage: TokenUsage) -> BatchUsage:
+    return BatchUsage(
+        input_tokens=usage.input_tokens,
+        input_tokens_details=InputDetails(cached_tokens=usage.cached_tokens),
+        output_tokens=usage.output_tokens,
+        output_tokens_details=OutputDetails(reasoning_tokens=usage.reasoning_tokens),
+        total_tokens=usage.total_tokens,
+    )
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.timestamp())
+
+
+def _optional_seconds(moment: datetime | None) -> int | None:
+    return _seconds(moment) if moment else None
+
+
+# --- the endpoints ----------------------------------------------------------------------------------------------------
+
+
+class Batches:
+    """The endpoints under `/batches`."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def create(self, request: Request) -> Response:
+        """Create a batch; its content is checked later."""
+        body = parse_body(CreateBatch, await read_body(request, self._context.settings.max_body_bytes))
+        self._check_endpoint(body.endpoint)
+        namespace = namespace_of(request)
+        await self._check_input(namespace, body.input_file_id)
+        name = names.resource_name(IdKind.BATCH, self._context.make_uuid())
+        manifest = BatchJob.build({"name": name, "namespace": namespace}, _build_spec(body))
+        batch = BatchJob.parse(await self._context.cluster.create(BATCH_JOB, manifest))
+        return respond(self._show(batch, None))
+
+    async def list(self, request: Request) -> Response:
+        """List batches, newest first, as their status has them."""
+        query = parse_fields(ListBatches, request.query_params)
+        selector = Selector(namespace_of(request))
+        batches = [BatchJob.parse(m) async for m in each(self._context.cluster, BATCH_JOB, selector)]
+        rows = {batch.id: (_seconds(batch.created), batch) for batch in batches}
+        after = parse_cursor(IdKind.BATCH, query.after, lambda id_: rows[id_][0] if id_ in rows else None)
+        chosen, has_more = paginate(
+            (((at, id_), batch) for id_, (at, batch) in rows.items()), after=after, limit=query.limit
+        )
+        objects = [self._show(batch, None) for batch in chosen]
+        return respond(render_page(objects, has_more=has_more, id_of=lambda item: item.id))
+
+    async def get(self, request: Request) -> Response:
+        """Show a batch as it is now."""
+        batch = await self._find(request)
+        return respond(self._show(batch, await read_state(self._context.bucket, batch)))
+
+    async def cancel(self, request: Request) -> Response:
+        """Ask for a cancel. Its body is empty, whatever its type says, and is not read."""
+        for _ in range(_CANCEL_TRIES):
+            batch = await self._find(request)
+            try:
+                batch = await self._ask_to_cancel(batch)
+            except Stale:
+                continue  # somebody wrote in between: look again whether a cancel is still possible
+            return respond(self._show(batch, await read_state(self._context.bucket, batch)))
+        raise Unavailable("the batch changes faster than it can be cancelled", delay_s=1)
+
+    async def _ask_to_cancel(self, batch: BatchJob) -> BatchJob:
+        if visible_phase(batch) in {Phase.CANCELLING, Phase.CANCELLED}:
+            return batch
+        if is_terminal(batch.phase) or batch.status.sealing in _LOST:
+            raise Conflict(f"A batch that is {visible_phase(batch).lower()} cannot be cancelled.")
+        asked = self._context.now().replace(microsecond=0).isoformat().replace("+00:00", "Z")
+        metadata = batch.metadata
+        patch = {
+            "metadata": {"resourceVersion": metadata.resource_version},
+            "spec": {"cancelRequested": True, "cancelRequestedAt": asked},
+        }
+        return BatchJob.parse(await self._context.cluster.patch(BATCH_JOB, metadata.namespace, metadata.name, patch))
+
+    def _show(self, batch: BatchJob, state: State | None) -> BatchObject:
+        return render_batch(batch, state, self._context.settings.completion_window_s)
+
+    def _check_endpoint(self, endpoint: str) -> None:
+        allowed = self._context.settings.endpoints
+        if endpoint not in allowed:
+            message = f"Invalid 'endpoint': expected one of {', '.join(allowed)}."
+            raise Rejected(message, code="invalid_value", param="endpoint")
+
+    async def _check_input(self, namespace: str, file_id: str) -> None:
+        value = names.parse_id(IdKind.FILE, file_id)
+        file = await self._find_input(namespace, names.resource_name(IdKind.FILE, value)) if value else None
+        expires_at = file.status.expires_at if file else None
+        if file is None or file.status.phase is None or (expires_at and expires_at <= self._context.now()):
+            raise NotFound("No such file.", param="input_file_id")
+        if file.spec.purpose != "batch":
+            message = "Expected a file with the purpose 'batch'."
+            raise Rejected(message, code="invalid_purpose", param="input_file_id")
+        if file.status.phase is not FilePhase.READY:
+            raise Rejected("The file is not ready.", code="file_not_ready", param="input_file_id")
+
+    async def _find_input(self, namespace: str, name: str) -> StoredFile | None:
+        try:
+            return StoredFile.parse(await self._context.cluster.get(STORED_FILE, namespace, name))
+        except Missing:
+            return None
+
+    async def _find(self, request: Request) -> BatchJob:
+        """Find the batch that the path names: by the name that its id implies, else by the uid that it is."""
+        value = names.parse_id(IdKind.BATCH, request.path_params["batch_id"])
+        if value is None:
+            raise _unknown()
+        namespace = namespace_of(request)
+        try:
+            name = names.resource_name(IdKind.BATCH, value)
+            return BatchJob.parse(await self._context.cluster.get(BATCH_JOB, namespace, name))
+        except Missing:
+            if names.uuid7_ms(value) is not None:  # an id of our making is a name of our making
+                raise _unknown() from None
+        async for manifest in each(self._context.cluster, BATCH_JOB, Selector(namespace)):
+            if manifest["metadata"]["uid"] == str(value):
+                return BatchJob.parse(manifest)
+        raise _unknown()
+
+
+def _build_spec(body: CreateBatch) -> BatchJobSpec:
+    return BatchJobSpec(
+        input=BatchInput(file_id=body.input_file_id),
+        endpoint=body.endpoint,
+        metadata=body.metadata,
+        output_expires_after_seconds=body.output_expires_after.seconds if body.output_expires_after else None,
+    )
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Read a JSON body whole, up to a limit. Raises `Rejected`."""
+    held = bytearray()
+    async for chunk in request.stream():
+        held += chunk
+        if len(held) > max_bytes:
+            raise Rejected(f"Expected a body of at most {max_bytes} bytes.", status=413)
+    return bytes(held)
+
+
+def _unknown() -> NotFound:
+    return NotFound("No such batch.")

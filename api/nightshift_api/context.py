@@ -1,0 +1,31 @@
+"""What every endpoint is given: the two ports, the settings, and the world's clock and dice."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from nightshift_api.settings import Settings
+from nightshift_crds.bucket.port import Bucket
+from nightshift_crds.cluster.port import Cluster
+from nightshift_crds.names import make_uuid7
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Passed to whoever answers requests."""
+
+    cluster: Cluster
+    bucket: Bucket
+    settings: Settings
+    now: Callable[[], datetime] = _now
+    randomness: Callable[[int], bytes] = os.urandom
+
+    def make_uuid(self) -> UUID:
+        """Make a fresh id that sorts by time."""
+        return make_uuid7(int(self.now().timestamp() * 1000), self.randomness(10))

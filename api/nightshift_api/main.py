@@ -1,0 +1,52 @@
+"""`nightshift-api`: read the settings, open the ports, serve until SIGTERM."""
+
+import os
+import sys
+
+import structlog
+import uvicorn
+import uvloop
+
+from nightshift_api.app import build_app
+from nightshift_api.auth import Keyring
+from nightshift_api.context import Context
+from nightshift_api.ownership import claim_bucket
+from nightshift_api.settings import Settings
+from nightshift_crds.bucket import open_bucket
+from nightshift_crds.cluster import open_cluster
+from nightshift_crds.errors import Rejected
+from nightshift_crds.logs import configure_logs
+from nightshift_crds.parent import end_with_parent
+
+_log = structlog.get_logger()
+
+
+def main() -> None:
+    """Run the role; exits with 2 if a setting is wrong."""
+    configure_logs("api")
+    end_with_parent(os.environ)
+    try:
+        settings = Settings.load(os.environ)
+        uvloop.run(serve(settings))
+    except Rejected as error:
+        sys.exit(f"nightshift-api: {error}")
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, which uvicorn handles: it stops listening and lets requests end."""
+    async with open_cluster(settings.cluster) as cluster, open_bucket(settings.bucket) as bucket:
+        await claim_bucket(bucket, settings)
+        app = build_app(Context(cluster, bucket, settings), Keyring(settings.api_keys_file))
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            fd=settings.listen_fd,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=settings.shutdown_grace_s,
+            server_header=False,
+        )
+        _log.info("api.started", port=settings.port)
+        await uvicorn.Server(config).serve()

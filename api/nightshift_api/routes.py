@@ -1,0 +1,72 @@
+"""Every call of the API in one table: the routes and `/openapi.json` are both drawn from it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from nightshift_api.batches import Batches
+from nightshift_api.context import Context
+from nightshift_api.files import Files
+from nightshift_api.models import Models
+from nightshift_api.wire import (
+    BatchObject,
+    CreateBatch,
+    CreateFile,
+    DeletedFile,
+    FileObject,
+    ListBatches,
+    ListFiles,
+    ListObject,
+    ModelList,
+    ModelObject,
+    Wire,
+)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A call: where it is, who answers it, and what goes in and out.
+
+    Attributes:
+        path: below the prefix, with Starlette's path parameters.
+        answer: what a 200 holds; None is the bytes of a file.
+        errors: statuses that it may answer with besides those that every call may.
+    """
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    summary: str
+    answer: type[Wire] | None
+    query: type[Wire] | None = None
+    body: type[Wire] | None = None
+    form: type[Wire] | None = None
+    errors: tuple[int, ...] = ()
+
+
+def build_operations(context: Context) -> list[Operation]:
+    """List the calls of contract 3, 4 and 6."""
+    files, batches, models = Files(context), Batches(context), Models(context)
+    return [
+        Operation("POST", "/files", files.create, "Upload a file", FileObject, form=CreateFile, errors=(400, 413, 415)),
+        Operation("GET", "/files", files.list, "List files", ListObject[FileObject], query=ListFiles, errors=(400,)),
+        Operation("GET", "/files/{file_id}", files.get, "Get a file", FileObject, errors=(404,)),
+        Operation("DELETE", "/files/{file_id}", files.delete, "Delete a file", DeletedFile, errors=(404, 409)),
+        Operation("GET", "/files/{file_id}/content", files.content, "Download a file", None, errors=(404,)),
+        Operation(
+            "POST", "/batches", batches.create, "Create a batch", BatchObject, body=CreateBatch, errors=(400, 404, 413)
+        ),
+        Operation(
+            "GET", "/batches", batches.list, "List batches", ListObject[BatchObject], query=ListBatches, errors=(400,)
+        ),
+        Operation("GET", "/batches/{batch_id}", batches.get, "Get a batch", BatchObject, errors=(404,)),
+        Operation(
+            "POST", "/batches/{batch_id}/cancel", batches.cancel, "Cancel a batch", BatchObject, errors=(404, 409)
+        ),
+        Operation("GET", "/models", models.list, "List models", ModelList),
+        Operation("GET", "/models/{model:path}", models.get, "Get a model", ModelObject, errors=(404,)),
+    ]

@@ -1,0 +1,47 @@
+"""What the API is told at start."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from nightshift_crds.lines import CHAT, EMBEDDINGS
+from nightshift_crds.settings import CommonSettings, Words
+
+MIB = 1 << 20
+
+
+class Settings(CommonSettings):
+    """Settings of `nightshift-api`."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - a pod listens on its own address
+    """Address to listen on."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """Port to listen on; 0 takes a free one."""
+    listen_fd: int | None = None
+    """Number of an inherited listening socket to serve instead of host and port."""
+    api_keys_file: Path
+    """JSON file of API keys by SHA-256, each with its namespace; read again whenever it changes."""
+    installation: Annotated[str, Field(min_length=1, max_length=253)] = "nightshift"
+    """Name of this installation; written into a bucket that has no owner yet."""
+    adopt_bucket: bool = False
+    """Whether to take over a bucket that names another installation as its owner."""
+    ready_leases: Words = ()
+    """Leases (`namespace/name`) that must be held for `/healthz` to answer 200: the parts of a local installation."""
+    endpoints: Words = (CHAT, EMBEDDINGS)
+    """Endpoints that a batch may name, separated by commas."""
+    max_file_bytes: Annotated[int, Field(ge=1)] = 100 * MIB
+    """Size of an uploaded file in bytes; a larger one is answered with 413 while it arrives."""
+    max_lines: Annotated[int, Field(ge=1)] = 50_000
+    """Request lines of a file that are checked; a batch over a longer one fails. Costs up to 150 bytes of memory a line
+    during the upload."""
+    max_line_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
+    """Length of one line in bytes. An upload holds one line in memory."""
+    max_body_bytes: Annotated[int, Field(ge=1)] = MIB
+    """Size of a JSON body in bytes."""
+    completion_window_s: Annotated[int, Field(ge=1)] = 86_400
+    """Seconds until a batch expires, whatever it says about 24h; for tests and small installations."""
+    default_expiry_s: Annotated[int, Field(ge=3_600)] = 2_592_000
+    """Life in seconds of a file that names none."""
+    shutdown_grace_s: Annotated[int, Field(ge=0)] = 10
+    """Seconds that requests in flight get to finish at SIGTERM."""

@@ -1,0 +1,219 @@
+"""What goes over the wire: OpenAI's objects as pydantic models, field by field as contract 3, 4 and 6 have them.
+
+Pure. `/openapi.json` is generated from these, and every response is one of these, so that it is true.
+"""
+
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nightshift_crds.models import MAX_EXPIRY_S, MAX_METADATA_PAIRS, MIN_EXPIRY_S, MetadataValue
+
+MAX_BATCHES_PER_PAGE = 100
+MAX_FILES_PER_PAGE = 10_000
+
+
+class Wire(BaseModel):
+    """A JSON object of the contract."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+class ExpiresAfter(Wire):
+    """When a file shall go."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=MIN_EXPIRY_S, le=MAX_EXPIRY_S)]
+
+
+MetadataKey = Annotated[str, Field(max_length=64)]
+
+
+class CreateBatch(Wire):
+    """Body of `POST /batches`."""
+
+    input_file_id: str
+    endpoint: str
+    completion_window: Literal["24h"]
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_PAIRS)] | None = None
+    output_expires_after: ExpiresAfter | None = None
+
+
+class ListBatches(Wire):
+    """Query of `GET /batches`."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_BATCHES_PER_PAGE)] = 20
+    after: str | None = None
+
+
+class ListFiles(Wire):
+    """Query of `GET /files`."""
+
+    purpose: str | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_FILES_PER_PAGE)] = MAX_FILES_PER_PAGE
+    order: Literal["asc", "desc"] = "desc"
+    after: str | None = None
+
+
+class CreateFile(Wire):
+    """Form of `POST /files`, besides the bytes."""
+
+    purpose: Literal["batch"]
+    expires_after: ExpiresAfter | None = None
+
+
+# --- responses --------------------------------------------------------------------------------------------------------
+
+
+class FileObject(Wire):
+    """A file."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: str
+    status: Literal["uploaded", "processed", "error"]
+    status_details: str | None = None
+
+
+class DeletedFile(Wire):
+    """Answer of `DELETE /files/{id}`."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: Literal[True] = True
+
+
+class LineProblem(Wire):
+    """Why a batch failed validation."""
+
+    code: str
+    message: str
+    param: str | None
+    line: int | None
+
+
+class LineProblems(Wire):
+    """All that validation found, up to a cap."""
+
+    object: Literal["list"] = "list"
+    data: list[LineProblem]
+
+
+class RequestCounts(Wire):
+    """Request lines of a batch."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class InputDetails(Wire):
+    """Part of the input tokens."""
+
+    cached_tokens: int
+
+
+class OutputDetails(Wire):
+    """Part of the output tokens."""
+
+    reasoning_tokens: int
+
+
+class BatchUsage(Wire):
+    """Tokens of the successful lines."""
+
+    input_tokens: int
+    input_tokens_details: InputDetails
+    output_tokens: int
+    output_tokens_details: OutputDetails
+    total_tokens: int
+
+
+BatchStatus = Literal[
+    "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
+]
+
+
+class BatchObject(Wire):
+    """A batch."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    model: str | None
+    errors: LineProblems | None
+    input_file_id: str
+    completion_window: str
+    status: BatchStatus
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: RequestCounts
+    usage: BatchUsage | None
+    metadata: dict[str, str] | None
+
+
+class ModelObject(Wire):
+    """A model that may be batched."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    shutdown_date: int | None = None
+
+
+T = TypeVar("T", bound=Wire)
+
+
+class ListObject(Wire, Generic[T]):
+    """A page of objects."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class ModelList(Wire):
+    """All models; clients do not page this list."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelObject]
+
+
+class Health(Wire):
+    """Answer of `GET /healthz`."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ErrorDetails(Wire):
+    """What went wrong; only `message` is for people."""
+
+    message: str
+    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    param: str | None
+    code: str | None
+
+
+class ErrorObject(Wire):
+    """The one shape of every answer above 399."""
+
+    error: ErrorDetails

@@ -1,0 +1,176 @@
+"""The parent of `nightshift local`: starts the three programs, restarts what dies, stops all of them.
+
+It holds what must outlive any of them: the lock of the data directory, and the listening socket, so that while the
+API restarts connections wait instead of being refused.
+"""
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection
+
+import structlog
+
+from nightshift_cli.local import processes
+from nightshift_cli.local.setup import SYSTEM_NAMESPACE, DataDir, ServedModel, forget_leases, write_catalogue
+from nightshift_crds.cluster import open_cluster
+from nightshift_crds.errors import Rejected
+from nightshift_crds.parent import FD_VARIABLE
+
+_log = structlog.get_logger()
+_HOST = "127.0.0.1"
+_TAKE_OVER_S = 15.0
+_STOP_GRACE_S = 12.0
+_RESTART_S = 0.1
+_RESTART_CAP_S = 5.0
+_STABLE_S = 10.0
+_READY_POLL_S = 0.1
+_OPERATOR_LEASE = f"{SYSTEM_NAMESPACE}/nightshift-operator"
+_RUNNER_LEASE = f"{SYSTEM_NAMESPACE}/nightshift-runner"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What `nightshift local` was told."""
+
+    data_dir: DataDir
+    port: int
+    keys: Mapping[str, str]
+    models: tuple[ServedModel, ...]
+
+
+async def supervise(installation: Installation, environ: Mapping[str, str]) -> None:
+    """Run everything until SIGTERM or SIGINT.
+
+    Raises:
+        Rejected: the directory or the port is in use by somebody else.
+    """
+    stop = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+    with _listening(installation.port) as listener:
+        await _prepare(installation)
+        port = listener.getsockname()[1]
+        parts = [
+            asyncio.create_task(_keep(command, environ, fds, stop), name=command[0])
+            for command, environ, fds in _programs(installation, environ, listener)
+        ]
+        announcing = asyncio.create_task(_announce(installation, port), name="announce")
+        await stop.wait()
+        announcing.cancel()
+        await asyncio.gather(*parts)
+
+
+def lock_data_dir(data_dir: DataDir) -> int:
+    """Take a data directory for this process; a dying predecessor is waited for.
+
+    Raises:
+        Rejected: another installation runs on it.
+    """
+    data_dir.create()
+    give_up_at = time.monotonic() + 1.0
+    while (lock := processes.try_lock(data_dir.lock)) is None:
+        if time.monotonic() > give_up_at:
+            raise Rejected(f"Another 'nightshift local' runs on {data_dir.root}. Stop it, or name another --data-dir.")
+        time.sleep(0.05)
+    return lock
+
+
+def _listening(port: int) -> socket.socket:
+    """Listen, and wait for the children of a predecessor that was killed to let go of the port."""
+    give_up_at = time.monotonic() + _TAKE_OVER_S
+    while True:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((_HOST, port))
+            listener.listen(1024)
+        except OSError as error:
+            listener.close()
+            if time.monotonic() > give_up_at:
+                raise Rejected(f"Port {port} cannot be used: {error.strerror}. Name another --port.") from None
+            time.sleep(0.1)
+        else:
+            return listener
+
+
+async def _prepare(installation: Installation) -> None:
+    async with open_cluster(installation.data_dir.cluster_url) as cluster:
+        await forget_leases(cluster)
+        namespaces = set(installation.keys.values())
+        await write_catalogue(cluster, namespaces, installation.models)
+
+
+def _programs(
+    installation: Installation, environ: Mapping[str, str], listener: socket.socket
+) -> list[tuple[list[str], dict[str, str], tuple[int, ...]]]:
+    """List the programs with their environments and the descriptors that they inherit."""
+    data_dir = installation.data_dir
+    common = {key: value for key, value in environ.items() if key != FD_VARIABLE}
+    common |= {
+        "NIGHTSHIFT_CLUSTER": data_dir.cluster_url,
+        "NIGHTSHIFT_BUCKET": data_dir.bucket_url,
+        "NIGHTSHIFT_INSTALLATION": "nightshift-local",
+    }
+    api = common | {
+        "NIGHTSHIFT_API_KEYS_FILE": str(data_dir.keys_file),
+        "NIGHTSHIFT_LISTEN_FD": str(listener.fileno()),
+        "NIGHTSHIFT_READY_LEASES": f"{_OPERATOR_LEASE},{_RUNNER_LEASE}",
+    }
+    operator = {"NIGHTSHIFT_PROGRESS_INTERVAL_S": "2"} | common | {"NIGHTSHIFT_LEASE": _OPERATOR_LEASE}
+    runner = common | {"NIGHTSHIFT_WORK_DIR": str(data_dir.work_dir), "NIGHTSHIFT_LEASE": _RUNNER_LEASE}
+    return [
+        (["nightshift-api"], api, (listener.fileno(),)),
+        (["nightshift-operator"], operator, ()),
+        ([sys.executable, "-m", "nightshift_cli.local.runner"], runner, ()),
+    ]
+
+
+async def _keep(command: list[str], environ: Mapping[str, str], fds: tuple[int, ...], stop: asyncio.Event) -> None:
+    """Start a program, and start it again whenever it ends, until all is to stop."""
+    delay_s = _RESTART_S
+    while not stop.is_set():
+        started = time.monotonic()
+        child = await processes.start(command, environ, fds)
+        ended = asyncio.create_task(child.wait())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not ended.done():
+            await child.stop(_STOP_GRACE_S)
+        if stop.is_set():
+            return
+        _log.error("part.ended", part=command[-1], exit_code=ended.result())
+        delay_s = _RESTART_S if time.monotonic() - started > _STABLE_S else min(delay_s * 2, _RESTART_CAP_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await stop.wait()
+
+
+async def _announce(installation: Installation, port: int) -> None:
+    """Tell people where it is, once it answers."""
+    while not await asyncio.to_thread(_is_ready, port):  # noqa: ASYNC110 - HTTP tells nothing by itself
+        await asyncio.sleep(_READY_POLL_S)
+    print(f"Nightshift is ready at http://{_HOST}:{port}/openai/v1 (data in {installation.data_dir.root})")
+    if installation.data_dir.own_key.exists():
+        print(f"  export OPENAI_BASE_URL=http://{_HOST}:{port}/openai/v1")
+        print(f"  export OPENAI_API_KEY={installation.data_dir.own_key.read_text().strip()}")
+    for model in installation.models:
+        print(f"  model {model.name} at {model.url}")
+    sys.stdout.flush()
+
+
+def _is_ready(port: int) -> bool:
+    connection = HTTPConnection(_HOST, port, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()

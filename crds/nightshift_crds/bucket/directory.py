@@ -1,0 +1,258 @@
+"""A bucket in a folder of this machine.
+
+An object is a file. It is written under another name, made durable, and then linked to its own (create-only: the
+first link wins) or renamed over the old one, so that a reader sees all of it or nothing. Blocking calls run in a
+bounded pool of threads, in blocks large enough that the hop does not matter.
+"""
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from google_crc32c import extend
+
+from nightshift_crds.bucket.port import ObjectInfo
+from nightshift_crds.errors import AlreadyExists, Missing, Unavailable
+
+_T = TypeVar("_T")
+_BLOCK_BYTES = 1 << 20
+_THREADS = 8
+_LISTED_AT_ONCE = 1000
+_UNFINISHED = ".unfinished"
+_UNFINISHED_LIFE_S = 86_400.0
+"""After this a file that a crash left half-written is removed at the next start."""
+
+
+class DirectoryBucket:
+    """The `Bucket` port over a folder; see `open_directory`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+        self._unfinished = self._root / _UNFINISHED
+        self._unfinished.mkdir(parents=True, exist_ok=True)
+        self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="bucket")
+        _remove_old(self._unfinished, time.time() - _UNFINISHED_LIFE_S)
+
+    def close(self) -> None:
+        """Finish what runs."""
+        self._threads.shutdown()
+
+    @property
+    def url(self) -> str:
+        """See the port."""
+        return f"file://{self._root}"
+
+    async def put(self, key: str, data: bytes | AsyncIterator[bytes], *, create_only: bool) -> ObjectInfo:
+        """See the port."""
+        draft = self._unfinished / uuid.uuid4().hex
+        try:
+            await self._write(draft, data)
+            return await self._run(lambda: _publish(draft, self._path(key), key, create_only=create_only))
+        finally:
+            draft.unlink(missing_ok=True)
+
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        """See the port."""
+        file = await self._run(lambda: _open(self._path(key), key, start))
+        left = None if end is None else max(end - start, 0)
+        try:
+            while left is None or left > 0:
+                block = await self._run(lambda: file.read(_BLOCK_BYTES if left is None else min(left, _BLOCK_BYTES)))  # noqa: B023 - awaited here
+                if not block:
+                    return
+                left = None if left is None else left - len(block)
+                yield block
+        finally:
+            file.close()
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """See the port."""
+        return await self._run(lambda: _head(self._path(key), key))
+
+    async def checksum(self, key: str) -> int:
+        """See the port. The bytes are read for it."""
+        return await self._run(lambda: _checksum(self._path(key), key))
+
+    async def list(self, prefix: str, *, after: str = "") -> AsyncGenerator[ObjectInfo, None]:
+        """See the port."""
+        infos = (_head(self._path(key), key) for key in _keys(self._root, "", prefix, after))
+        while found := await self._run(lambda: list(islice(infos, _LISTED_AT_ONCE))):
+            for info in found:
+                if info is not None:  # deleted meanwhile
+                    yield info
+
+    async def delete(self, key: str) -> None:
+        """See the port. Folders that this leaves empty go too."""
+        await self._run(lambda: _delete(self._path(key), self._root))
+
+    def _path(self, key: str) -> Path:
+        parts = key.split("/")
+        if not all(parts) or {".", ".."} & set(parts) or parts[0] == _UNFINISHED:
+            raise ValueError(f"not a key: {key!r}")
+        return self._root.joinpath(*parts)
+
+    async def _write(self, draft: Path, data: bytes | AsyncIterator[bytes]) -> None:
+        with _failing_as_unavailable():
+            file = await self._run(lambda: draft.open("xb", buffering=0))
+        try:
+            async for block in _blocks(data):
+                await self._run(lambda: _write_all(file, block))  # noqa: B023 - awaited here
+            await self._run(lambda: os.fsync(file.fileno()))
+        finally:
+            file.close()
+
+    async def _run(self, call: Callable[[], _T]) -> _T:
+        with _failing_as_unavailable():
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+@contextmanager
+def _failing_as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Missing(str(error.filename)) from error
+    except OSError as error:  # disk full, read-only, gone: all may pass
+        raise Unavailable(f"the bucket folder does not answer: {error.strerror}") from error
+
+
+async def _blocks(data: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Join small chunks into blocks that are worth a thread hop."""
+    if isinstance(data, bytes):
+        yield data
+        return
+    held: list[bytes] = []
+    size = 0
+    async for chunk in data:
+        held.append(chunk)
+        size += len(chunk)
+        if size >= _BLOCK_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join(held)
+
+
+def _write_all(file: BinaryIO, block: bytes) -> None:
+    view = memoryview(block)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _publish(draft: Path, path: Path, key: str, *, create_only: bool) -> ObjectInfo:
+    while True:
+        _make_folder(path.parent)
+        try:
+            if create_only:
+                os.link(draft, path)
+            else:
+                draft.replace(path)
+        except FileExistsError:
+            raise AlreadyExists(key) from None
+        except FileNotFoundError:
+            if not draft.exists():
+                raise
+            continue  # a delete took the folder that had just become empty
+        break
+    _sync_folder(path.parent)
+    info = _head(path, key)
+    return info or ObjectInfo(key, 0, datetime.now(UTC))  # deleted already: it was written all the same
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path, key: str, start: int) -> BinaryIO:
+    try:
+        file = path.open("rb", buffering=0)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise Missing(key) from None
+    file.seek(start)
+    return file
+
+
+def _head(path: Path, key: str) -> ObjectInfo | None:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not path.is_file():
+        return None
+    return ObjectInfo(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+
+
+def _checksum(path: Path, key: str) -> int:
+    checksum = 0
+    with _open(path, key, 0) as file:
+        while block := file.read(_BLOCK_BYTES):
+            checksum = extend(checksum, block)
+    return checksum
+
+
+def _keys(folder: Path, base: str, prefix: str, after: str) -> Iterator[str]:
+    """Walk a folder in the order of keys: a folder sorts as its name with a slash behind."""
+    try:
+        entries = sorted(e.name + "/" * e.is_dir(follow_symlinks=False) for e in os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in entries:
+        key = base + name
+        if name == _UNFINISHED + "/" and not base:
+            continue
+        if name.endswith("/"):
+            is_wanted = key.startswith(prefix) or prefix.startswith(key)
+            if is_wanted and (key > after or after.startswith(key)):
+                yield from _keys(folder / name[:-1], key, prefix, after)
+        elif key.startswith(prefix) and key > after:
+            yield key
+
+
+def _delete(path: Path, root: Path) -> None:
+    path.unlink(missing_ok=True)
+    for folder in path.parents:
+        if folder == root:
+            return
+        try:
+            folder.rmdir()
+        except OSError:  # not empty, or already gone
+            return
+
+
+def _remove_old(folder: Path, before: float) -> None:
+    for entry in os.scandir(folder):
+        with suppress(FileNotFoundError):
+            if entry.stat().st_mtime < before:
+                Path(entry.path).unlink()
+
+
+@asynccontextmanager
+async def open_directory(root: Path) -> AsyncIterator[DirectoryBucket]:
+    """Open a folder as a bucket, made if it is not there, for as long as the context lasts."""
+    bucket = DirectoryBucket(root)
+    try:
+        yield bucket
+    finally:
+        bucket.close()

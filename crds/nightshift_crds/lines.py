@@ -1,0 +1,304 @@
+"""One line of a batch file, in and out: bytes of an upload to a typed line, an outcome to bytes of a result file.
+
+Pure. What is passed through is never decoded: `body` stays the bytes that the user wrote, so that numbers keep
+their spelling, and a model's answer is spliced into its output line (performance.md, 3 and d). Sources of the
+rules: contract 8, 9 and 10. Messages say what was expected, never what stood there: they reach etcd and logs.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+MAX_CUSTOM_ID_CHARS = 512
+MAX_MODEL_CHARS = 256
+CHAT = "/v1/chat/completions"
+EMBEDDINGS = "/v1/embeddings"
+
+REQUIRED_OF_BODY: Mapping[str, str] = {CHAT: "messages", EMBEDDINGS: "input"}
+"""The field besides `model` without which no server can answer, per endpoint."""
+
+
+class ErrorForm(StrEnum):
+    """How a line that the model server refused is written (contract 15, row 9)."""
+
+    SEED = "seed"
+    """`response` null, `error` filled."""
+    OPENAI = "openai"
+    """`response` filled with what the server said, `error` null."""
+
+
+class LineFault(Exception):
+    """Why a line cannot be part of a batch."""
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+
+
+class Body(Struct):
+    """What is looked at of a request body; the rest is skipped."""
+
+    model: str | UnsetType = UNSET
+    messages: Raw | UnsetType = UNSET
+    input: Raw | UnsetType = UNSET
+    stream: Raw | UnsetType = UNSET
+
+
+class Line(Struct):
+    """A request line that is sound in itself; whether it fits a batch is `check_line`'s to say."""
+
+    custom_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_CUSTOM_ID_CHARS)]
+    method: Literal["POST"]
+    url: str
+    body: Body
+
+
+class Item(Struct):
+    """A line as the processor sends it: `body` is the user's bytes."""
+
+    custom_id: str
+    body: Raw
+
+
+_decode_line = msgspec.json.Decoder(Line).decode
+_decode_item = msgspec.json.Decoder(Item).decode
+_decode_anything = msgspec.json.Decoder(Raw).decode
+_decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_parts = msgspec.json.Decoder(list[Raw]).decode
+_BOM = b"\xef\xbb\xbf"
+_KEYS = ("custom_id", "method", "url", "body")
+
+
+def parse_item(raw: bytes) -> Item:
+    """Read what the processor needs of a line that validation has accepted."""
+    return _decode_item(raw)
+
+
+def parse_line(raw: bytes) -> Line:
+    """Read a line as a user wrote it.
+
+    Raises:
+        LineFault: the line is no JSON object, or lacks one of the four keys, or one is not as contract 9 wants it.
+    """
+    try:
+        if not raw.isascii():
+            raw.decode()
+        return _decode_line(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _explain(raw)
+
+
+def _explain(raw: bytes) -> Line:
+    """Find the first fault of a line that did not decode, key by key; a body without a model name is none yet."""
+    fields = _decode_fields(raw)
+    for key in _KEYS:
+        if key not in fields:
+            raise LineFault("missing_required_parameter", f"Expected a '{key}' key in this line.", key)
+    return Line(
+        custom_id=_explain_custom_id(fields["custom_id"]),
+        method=_explain_method(fields["method"]),
+        url=_string_of(fields["url"], "url"),
+        body=_explain_body(fields["body"]),
+    )
+
+
+def _decode_fields(raw: bytes) -> dict[str, Raw]:
+    try:
+        raw.decode()
+        _decode_anything(raw)  # a value of the wrong type is refused before what follows it is read
+        return _decode_object(raw)
+    except msgspec.ValidationError:
+        raise LineFault("invalid_request", "Expected this line to be a JSON object.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise LineFault("invalid_json_line", "Expected this line to be valid JSON in UTF-8.") from None
+
+
+def _string_of(raw: Raw, param: str) -> str:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except msgspec.ValidationError:
+        raise LineFault("invalid_request", f"Expected '{param}' to be a string.", param) from None
+
+
+def _explain_custom_id(raw: Raw) -> str:
+    custom_id = _string_of(raw, "custom_id")
+    if not 1 <= len(custom_id) <= MAX_CUSTOM_ID_CHARS:
+        message = f"Expected 'custom_id' to have 1 to {MAX_CUSTOM_ID_CHARS} characters."
+        raise LineFault("invalid_request", message, "custom_id")
+    return custom_id
+
+
+def _explain_method(raw: Raw) -> Literal["POST"]:
+    if _string_of(raw, "method") != "POST":
+        raise LineFault("invalid_request", "Expected 'method' to be 'POST'.", "method")
+    return "POST"
+
+
+def _explain_body(raw: Raw) -> Body:
+    try:
+        fields = _decode_object(raw)
+    except msgspec.ValidationError:
+        raise LineFault("invalid_request", "Expected 'body' to be an object.", "body") from None
+    try:
+        model: str | UnsetType = msgspec.json.decode(fields["model"], type=str)
+    except (KeyError, msgspec.ValidationError):
+        model = UNSET
+    return Body(model, fields.get("messages", UNSET), fields.get("input", UNSET), fields.get("stream", UNSET))
+
+
+def check_line(line: Line, endpoint: str) -> LineFault | None:
+    """Find the first reason why a sound line cannot be part of a batch on an endpoint, if there is one."""
+    if line.url != endpoint:
+        return LineFault("invalid_url", f"Expected 'url' to be the batch's endpoint, '{endpoint}'.", "url")
+    if not isinstance(line.body.model, str):
+        return LineFault("invalid_request", "Expected 'body.model' to be a string.", "body.model")
+    if len(line.body.model) > MAX_MODEL_CHARS:
+        message = f"Expected 'body.model' to have at most {MAX_MODEL_CHARS} characters."
+        return LineFault("invalid_request", message, "body.model")
+    required = REQUIRED_OF_BODY.get(endpoint)
+    if required and getattr(line.body, required) is UNSET:
+        return LineFault("invalid_request", f"Expected a '{required}' key in 'body'.", f"body.{required}")
+    if line.body.stream is not UNSET and bytes(line.body.stream) == b"true":
+        message = "Expected 'body.stream' to be false or absent: a batch returns whole answers."
+        return LineFault("streaming_unsupported", message, "body.stream")
+    return None
+
+
+def count_embedding_inputs(value: Raw) -> int:
+    """Count what a model server will embed: a string or an array of integers is 1, any other array its length."""
+    if _first_byte(value) != b"[":
+        return 1
+    parts = _decode_parts(value)
+    is_tokens = bool(parts) and _first_byte(parts[0]) not in {b'"', b"["}
+    return 1 if is_tokens else len(parts)
+
+
+def _first_byte(value: Raw) -> bytes:
+    return bytes(memoryview(value)[:1])
+
+
+def request_of(line: bytes, *, is_first: bool) -> bytes:
+    """Give the request that a physical line holds, without the byte-order mark of a file; blank lines hold none."""
+    content = line.removeprefix(_BOM) if is_first else line
+    return content if content.strip() else b""
+
+
+class LineSplitter:
+    """Cut a stream of chunks into physical lines, holding one line at most.
+
+    A line over `max_bytes` comes out as None, so that nobody can make us hold a whole file as one line.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._pieces: list[bytes] = []
+        self._held = 0
+
+    def feed(self, chunk: bytes) -> Iterator[bytes | None]:
+        """Take a chunk and give the lines that it ends, without their newline."""
+        head, newline, rest = chunk.partition(b"\n")
+        self._hold(head)
+        if not newline:
+            return
+        yield self._release()
+        *whole, tail = rest.split(b"\n")
+        for line in whole:
+            yield line if len(line) <= self._max_bytes else None
+        self._hold(tail)
+
+    def finish(self) -> Iterator[bytes | None]:
+        """Give the last line, if the stream did not end with a newline."""
+        if self._held:
+            yield self._release()
+
+    def _hold(self, piece: bytes) -> None:
+        self._held += len(piece)
+        if self._held <= self._max_bytes:
+            self._pieces.append(piece)
+
+    def _release(self) -> bytes | None:
+        line = b"".join(self._pieces) if self._held <= self._max_bytes else None
+        self._pieces, self._held = [], 0
+        return line
+
+
+class Usage(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Tokens of the successful lines, in OpenAI's sense (contract 12)."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            total_tokens=self.total_tokens + other.total_tokens,
+        )
+
+
+@dataclass(frozen=True)
+class LineError:
+    """Why a request has no result, as the `error` of its line says it (contract 10.2).
+
+    Attributes:
+        status_code: the model server's, or None when there was no HTTP answer.
+        answer: the JSON body that the server sent with it, for `ErrorForm.OPENAI`; None if there was none.
+    """
+
+    code: str
+    message: str
+    type: str | None = None
+    param: str | None = None
+    status_code: int | None = None
+    request_id: str | None = None
+    answer: Raw | None = None
+
+
+def render_success(line_id: str, custom_id: str, status_code: int, request_id: str, body: bytes) -> bytes:
+    """Write the output line of an answer; `body` is JSON without newlines and goes in as it is."""
+    return (b'{"id":%b,"custom_id":%b,"response":{"status_code":%d,"request_id":%b,"body":%b},"error":null}\n') % (
+        _json(line_id),
+        _json(custom_id),
+        status_code,
+        _json(request_id),
+        body,
+    )
+
+
+def render_error(line_id: str, custom_id: str, error: LineError, form: ErrorForm = ErrorForm.SEED) -> bytes:
+    """Write the error line of a request, in the guide's form or, for an HTTP failure, in OpenAI's."""
+    if form is ErrorForm.OPENAI and error.status_code is not None and error.answer is not None:
+        body = compact(bytes(error.answer))
+        return render_success(line_id, custom_id, error.status_code, error.request_id or "", body)
+    fields = {
+        "code": error.code,
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "status_code": error.status_code,
+        "request_id": error.request_id,
+    }
+    return b'{"id":%b,"custom_id":%b,"response":null,"error":%b}\n' % (_json(line_id), _json(custom_id), _json(fields))
+
+
+def compact(body: bytes) -> bytes:
+    """Take newlines out of JSON without touching its values, so that it can stand in a line.
+
+    Raises:
+        msgspec.DecodeError: it is no JSON.
+    """
+    return msgspec.json.format(body, indent=-1) if b"\n" in body or b"\r" in body else body
+
+
+_json = msgspec.json.Encoder().encode

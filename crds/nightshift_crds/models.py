@@ -1,0 +1,567 @@
+"""The three resources as pydantic models: the one source of the CRDs and of what every role reads and writes.
+
+Pure. Field names are camelCase in manifests. A docstring under a field becomes its text in `kubectl explain`; `RULES`
+become `x-kubernetes-validations` and are also what the SQLite cluster enforces. Unknown fields are ignored, so that a
+role reads resources one version older or newer than itself. Every string, list and map has a maximum: without one the
+API server refuses a CRD with rules. Sources: design 4, contract 4 and 11.
+"""
+
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from nightshift_crds import names
+from nightshift_crds.lifecycle import TERMINAL, TIMESTAMPS, TRANSITIONS, Phase, Sealing, can_move
+from nightshift_crds.lines import EMBEDDINGS, MAX_MODEL_CHARS
+from nightshift_crds.names import IdKind, ResultKind
+
+GROUP = "nightshift.dev"
+VERSION = "v1alpha1"
+MAX_ERRORS = 100
+"""Validation errors that a batch keeps; one more entry says how many were left out (contract 8)."""
+MIN_EXPIRY_S = 3_600
+MAX_EXPIRY_S = 2_592_000
+MAX_METADATA_PAIRS = 16
+MAX_METADATA_KEY_CHARS = 64
+MAX_METADATA_VALUE_CHARS = 512
+MAX_ENDPOINTS = 16
+
+Name = Annotated[str, Field(max_length=253)]
+Uid = Annotated[str, Field(max_length=64)]
+Text = Annotated[str, Field(max_length=1024)]
+Model = Annotated[str, Field(min_length=1, max_length=MAX_MODEL_CHARS)]
+Endpoint = Annotated[str, Field(max_length=64, pattern="^/v1/[a-z0-9/_-]+$")]
+ExpirySeconds = Annotated[int, Field(ge=MIN_EXPIRY_S, le=MAX_EXPIRY_S)]
+Count = Annotated[int, Field(ge=0)]
+MetadataValue = Annotated[str, Field(max_length=MAX_METADATA_VALUE_CHARS)]
+FreeMap = Annotated[dict[str, Annotated[str, Field(max_length=253)]], Field(max_length=32)]
+Opaque = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+
+
+class Rule(NamedTuple):
+    """A CEL rule and what a person is told whose write it refuses."""
+
+    cel: str
+    message: str
+
+
+def _spell(field: str) -> str:
+    """Spell a field as manifests do."""
+    return {"crc32c": "crc32c", "job_uid": "jobUID"}.get(field) or to_camel(field)
+
+
+def _set_once(field: str) -> Rule:
+    return Rule(
+        f"!has(oldSelf.{field}) || (has(self.{field}) && self.{field} == oldSelf.{field})", f"{field} is set once"
+    )
+
+
+def _fixed(field: str) -> Rule:
+    return Rule(f"self.{field} == oldSelf.{field}", f"{field} cannot be changed")
+
+
+def _fixed_option(field: str) -> Rule:
+    cel = f"has(self.{field}) ? has(oldSelf.{field}) && self.{field} == oldSelf.{field} : !has(oldSelf.{field})"
+    return Rule(cel, f"{field} cannot be changed")
+
+
+def _legal_moves() -> Rule:
+    moves = [f"(oldSelf.phase == '{a}' && self.phase in [{_quoted(b)}])" for a, b in TRANSITIONS.items() if b]
+    cel = " || ".join(["!has(oldSelf.phase)", "(has(self.phase) && (self.phase == oldSelf.phase", *moves])
+    return Rule(f"{cel}))", _MOVES)
+
+
+def _legal_starts() -> Rule:
+    starts = {phase for phase in Phase if can_move(None, phase)}
+    cel = "(has(oldSelf.status) && has(oldSelf.status.phase)) || !has(self.status) || !has(self.status.phase)"
+    return Rule(f"{cel} || self.status.phase in [{_quoted(starts)}]", _MOVES)
+
+
+_MOVES = "phase can only move as docs/lifecycle.md shows"
+
+
+def _quoted(phases: AbstractSet[Phase]) -> str:
+    return ", ".join(f"'{phase}'" for phase in sorted(phases))
+
+
+class Part(BaseModel):
+    """A frozen piece of a manifest."""
+
+    model_config = ConfigDict(
+        alias_generator=_spell, populate_by_name=True, extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+
+    def dump(self) -> dict[str, Any]:
+        """Give the JSON form, without what is not set."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class OwnerReference(Part):
+    """Whose deletion takes an object along."""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+
+
+class ObjectMeta(Part):
+    """What every role reads of Kubernetes' metadata."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    labels: dict[str, str] = {}
+    owner_references: list[OwnerReference] = []
+
+
+class Resource(Part):
+    """An object of our API group; `spec` is what was asked, `status` what is true."""
+
+    PLURAL: ClassVar[str]
+    SHORT: ClassVar[str]
+    SELECTABLE: ClassVar[tuple[str, ...]] = ()
+    COLUMNS: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+
+    metadata: ObjectMeta
+
+    @classmethod
+    def parse(cls, manifest: dict[str, Any]) -> Self:
+        """Read a manifest."""
+        return cls.model_validate(manifest)
+
+    @classmethod
+    def build(cls, metadata: dict[str, Any], spec: Part) -> dict[str, Any]:
+        """Build a manifest to create."""
+        return {"apiVersion": f"{GROUP}/{VERSION}", "kind": cls.__name__, "metadata": metadata, "spec": spec.dump()}
+
+    @property
+    def created(self) -> datetime:
+        """When the cluster took the object in."""
+        if self.metadata.creation_timestamp is None:
+            raise ValueError(f"{self.metadata.name} has not been created yet")
+        return self.metadata.creation_timestamp
+
+    def owner_reference(self) -> OwnerReference:
+        """Refer to this object as the controller of another."""
+        return OwnerReference(
+            api_version=f"{GROUP}/{VERSION}",
+            kind=type(self).__name__,
+            name=self.metadata.name,
+            uid=self.metadata.uid,
+            controller=True,
+        )
+
+
+# --- BatchJob ---------------------------------------------------------------------------------------------------------
+
+
+class BatchInput(Part):
+    """Where the request lines come from: exactly one of the three."""
+
+    file_id: Annotated[str, Field(max_length=64, pattern="^file_[0-9a-f-]{36}$")] | None = None
+    """Id of an uploaded file of this namespace, as the Files API shows it."""
+    uri: Text | None = None
+    """URL of an object in the installation's bucket, below a prefix that the installation allows this namespace."""
+    rerun_of: Name | None = None
+    """Name of a BatchJob of this namespace whose rows without a success are run again."""
+
+
+class Scheduling(Part):
+    """Where the processor of a batch runs. A BatchJob may set only what its HostedModel allows."""
+
+    gpu_type: Annotated[str, Field(max_length=63)] | None = None
+    spot: bool | None = None
+    priority_class_name: Name | None = None
+    queue: Name | None = None
+    """Kueue LocalQueue that admits the Job."""
+
+
+class BatchJobSpec(Part):
+    """What was asked of a batch. Fixed at creation but for the two switches and the time of the first."""
+
+    RULES: ClassVar = (
+        *map(_fixed, ("input", "endpoint", "completionWindow")),
+        *map(_fixed_option, ("metadata", "outputExpiresAfterSeconds", "model", "scheduling")),
+        Rule(
+            "[has(self.input.fileId), has(self.input.uri), has(self.input.rerunOf)].filter(x, x).size() == 1",
+            "input takes exactly one of fileId, uri and rerunOf",
+        ),
+        Rule("self.cancelRequested || !oldSelf.cancelRequested", "a cancel cannot be taken back"),
+        _set_once("cancelRequestedAt"),
+        # By pattern, not size(): characters are code points (contract 4.2), which a pattern counts everywhere.
+        Rule(
+            f"!has(self.metadata) || self.metadata.all(k, k.matches('(?s)^.{{0,{MAX_METADATA_KEY_CHARS}}}$'))",
+            f"metadata keys have at most {MAX_METADATA_KEY_CHARS} characters",
+        ),
+    )
+
+    input: BatchInput
+    endpoint: Endpoint
+    """Path that every line's `url` names."""
+    completion_window: Literal["24h"] = "24h"
+    metadata: Annotated[dict[str, MetadataValue], Field(max_length=MAX_METADATA_PAIRS)] | None = None
+    output_expires_after_seconds: ExpirySeconds | None = None
+    """Life of the result files in seconds from their sealing; 30 days if absent."""
+    model: Model | None = None
+    """Model of every line; learned at validation if absent."""
+    scheduling: Scheduling | None = None
+    cancel_requested: bool = False
+    """Set to true to cancel; it cannot be taken back."""
+    cancel_requested_at: datetime | None = None
+    suspend: bool = False
+    """While true nothing runs; the clock runs on."""
+
+
+class Condition(Part):
+    """One thing that holds or not, with a reason from a documented closed set and a message for people."""
+
+    type: Annotated[str, Field(max_length=63)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, Field(max_length=63)]
+    message: Text = ""
+    last_transition_time: datetime
+
+
+class Counts(Part):
+    """Request lines, as contract 10.4 counts them: rows that never ran are in neither sum."""
+
+    total: Count = 0
+    completed: Count = 0
+    failed: Count = 0
+
+
+class TokenUsage(Part):
+    """Tokens of the successful lines."""
+
+    input_tokens: Count = 0
+    cached_tokens: Count = 0
+    output_tokens: Count = 0
+    reasoning_tokens: Count = 0
+    total_tokens: Count = 0
+
+
+class BatchError(Part):
+    """Why a batch failed: one line of its input, or the whole (`line` absent)."""
+
+    code: Annotated[str, Field(max_length=64)]
+    message: Text
+    param: Annotated[str, Field(max_length=128)] | None = None
+    line: Annotated[int, Field(ge=1)] | None = None
+
+
+class CheckedInput(Part):
+    """What validation accepted; a processor refuses bytes that differ from it."""
+
+    key: Text
+    bytes: Count
+    crc32c: Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
+
+
+class BatchJobStatus(Part):
+    """What is true of a batch. The operator alone writes it, in one guarded write per step."""
+
+    RULES: ClassVar = (
+        _legal_moves(),
+        *map(_set_once, ("sealing", "deadline", "slices", "input", "outputFileId", "errorFileId")),
+        *map(_set_once, sorted(to_camel(field) for field in TIMESTAMPS.values())),
+        *(
+            Rule(
+                f"!has(self.phase) || self.phase != '{p}' || has(self.{to_camel(TIMESTAMPS[p])})", f"{p} needs its time"
+            )
+            for p in sorted(TIMESTAMPS)
+        ),
+        Rule("!has(oldSelf.attempt) || (has(self.attempt) && self.attempt >= oldSelf.attempt)", "attempt never falls"),
+    )
+
+    phase: Phase | None = None
+    sealing: Sealing | None = None
+    """Why the files are sealed; fixed before a seal Job exists."""
+    conditions: Annotated[
+        list[Condition],
+        Field(
+            max_length=8, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+        ),
+    ] = []
+    deadline: datetime | None = None
+    """When what has not run is given up."""
+    in_progress_at: datetime | None = None
+    finalizing_at: datetime | None = None
+    cancelling_at: datetime | None = None
+    completed_at: datetime | None = None
+    failed_at: datetime | None = None
+    expired_at: datetime | None = None
+    cancelled_at: datetime | None = None
+    counts: Counts = Counts()
+    usage: TokenUsage | None = None
+    input: CheckedInput | None = None
+    slices: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Parts that the input is cut into, each with a log of its own."""
+    attempt: Annotated[int, Field(ge=0)] = 0
+    """Number of the current run Job, from 1."""
+    failed_attempts: Annotated[int, Field(ge=0)] = 0
+    """Run Jobs that ended without doing their work; suspending and resuming is none."""
+    job_name: Name | None = None
+    job_uid: Uid | None = None
+    model: Model | None = None
+    gpu_type: Annotated[str, Field(max_length=63)] | None = None
+    instance_type: Annotated[str, Field(max_length=63)] | None = None
+    output_file_id: Annotated[str, Field(max_length=64)] | None = None
+    error_file_id: Annotated[str, Field(max_length=64)] | None = None
+    errors: Annotated[
+        list[BatchError], Field(max_length=MAX_ERRORS + 1, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = []
+    settled: bool = False
+    """True once nothing is left to do for a terminal batch; it then leaves every watch."""
+    observed_generation: Count = 0
+
+
+_CANCELLABLE = (
+    f"!has(self.status) || !((has(self.status.phase) && self.status.phase in [{_quoted(TERMINAL - {Phase.CANCELLED})}])"
+    " || (has(self.status.sealing) && self.status.sealing in ['expired', 'failed']))"
+)
+
+
+class BatchJob(Resource):
+    """A batch: request lines that a hosted model answers within 24 hours."""
+
+    PLURAL: ClassVar = "batchjobs"
+    SHORT: ClassVar = "bj"
+    SELECTABLE: ClassVar = (".status.phase", ".status.settled", ".spec.input.fileId")
+    COLUMNS: ClassVar = (
+        ("Phase", "string", ".status.phase"),
+        ("Model", "string", ".status.model"),
+        ("Done", "integer", ".status.counts.completed"),
+        ("Failed", "integer", ".status.counts.failed"),
+        ("Total", "integer", ".status.counts.total"),
+        ("Deadline", "date", ".status.deadline"),
+        ("Age", "date", ".metadata.creationTimestamp"),
+    )
+    RULES: ClassVar = (
+        _legal_starts(),
+        Rule(
+            f"!self.spec.cancelRequested || oldSelf.spec.cancelRequested || {_CANCELLABLE}",
+            "a batch that has ended cannot be cancelled",
+        ),
+    )
+
+    spec: BatchJobSpec
+    status: BatchJobStatus = BatchJobStatus()
+
+    @property
+    def id(self) -> str:
+        """The id that the API shows."""
+        return names.id_of(IdKind.BATCH, self.metadata.name, self.metadata.uid)
+
+    @property
+    def phase(self) -> Phase:
+        """The phase; a batch that the operator has not seen yet is VALIDATING."""
+        return self.status.phase or Phase.VALIDATING
+
+    def result_file_id(self, kind: ResultKind) -> str:
+        """The id that a result file of this batch has, whether it exists yet or not."""
+        created_ms = int(self.created.timestamp() * 1000)
+        return names.make_id(IdKind.FILE, names.result_file_uuid(created_ms, self.metadata.uid, kind))
+
+
+# --- StoredFile -------------------------------------------------------------------------------------------------------
+
+
+class FilePhase(StrEnum):
+    """Where a file stands. Without a phase a file does not exist for users."""
+
+    WRITING = "Writing"
+    """A result file of a batch that runs; the operator sets it. Sealing moves it on."""
+    READY = "Ready"
+    """The bytes are whole; the API sets it for uploads, the operator for results. Nothing moves it on."""
+
+
+class FileSource(Part):
+    """Where a file comes from: an upload has no batch, a result file names its own."""
+
+    batch_name: Name | None = None
+    batch_uid: Uid | None = None
+    kind: ResultKind | None = None
+
+
+class StoredFileSpec(Part):
+    """What a file is; nothing of it changes."""
+
+    RULES: ClassVar = (Rule("self == oldSelf", "a file's spec cannot be changed"),)
+
+    filename: Annotated[str, Field(max_length=512)]
+    purpose: Annotated[str, Field(max_length=64)]
+    expires_after_seconds: ExpirySeconds | None = None
+    source: FileSource = FileSource()
+
+
+class ModelLines(Part):
+    """Lines that name a model: the first of them by number, and how many there are."""
+
+    name: Model
+    lines: Annotated[
+        list[int], Field(max_length=MAX_ERRORS + 1, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ]
+    count: Count
+
+
+class EndpointVerdict(Part):
+    """What a batch on one endpoint would find wrong with a file: at most one error per line, and the models named."""
+
+    errors: Annotated[
+        list[BatchError], Field(max_length=MAX_ERRORS, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = []
+    error_count: Count = 0
+    models: Annotated[
+        list[ModelLines], Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = []
+    """Models of the lines without an error, in order of appearance."""
+    other_models: ModelLines | None = None
+    """Lines of all further models together; the name is that of the first."""
+
+
+class Verdict(Part):
+    """What the checks on the way found: facts about an input that validation compares with the catalogue."""
+
+    lines: Count
+    """Request lines; blank ones are not counted."""
+    bytes: Count
+    crc32c: Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
+    embedding_inputs: Count = 0
+    endpoints: Annotated[dict[str, EndpointVerdict], Field(max_length=MAX_ENDPOINTS)] = {}
+    """By endpoint; one that is absent was not checked, or did not fit."""
+
+
+class StoredFileStatus(Part):
+    """What is true of a file's bytes."""
+
+    phase: FilePhase | None = None
+    bytes: Count = 0
+    crc32c: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] | None = None
+    expires_at: datetime | None = None
+    expires_day: Annotated[str, Field(max_length=10)] | None = None
+    """Day of `expiresAt` (UTC, YYYY-MM-DD), for the sweep to select by."""
+    verdict: Verdict | None = None
+
+
+class StoredFile(Resource):
+    """A file of the Files API; its bytes lie in the bucket."""
+
+    PLURAL: ClassVar = "storedfiles"
+    SHORT: ClassVar = "sf"
+    SELECTABLE: ClassVar = (".status.phase", ".status.expiresDay", ".spec.purpose")
+    COLUMNS: ClassVar = (
+        ("Filename", "string", ".spec.filename"),
+        ("Purpose", "string", ".spec.purpose"),
+        ("Phase", "string", ".status.phase"),
+        ("Bytes", "integer", ".status.bytes"),
+        ("Expires", "date", ".status.expiresAt"),
+        ("Age", "date", ".metadata.creationTimestamp"),
+    )
+
+    spec: StoredFileSpec
+    status: StoredFileStatus = StoredFileStatus()
+
+    @property
+    def id(self) -> str:
+        """The id that the API shows."""
+        return names.id_of(IdKind.FILE, self.metadata.name, self.metadata.uid)
+
+
+# --- HostedModel ------------------------------------------------------------------------------------------------------
+
+
+class SecretKey(Part):
+    """A key of a Secret in the same namespace."""
+
+    name: Name
+    key: Name
+
+
+class ModelService(Part):
+    """A model server that already runs; the processor needs no GPU."""
+
+    url: Text
+    """Root of the server: a line's `url` is appended to it. A URL that ends in `/v1` means the same."""
+    ca_secret: SecretKey | None = None
+    """CA bundle to trust besides the system's."""
+    api_key_secret: SecretKey | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Requests in flight at once, of one processor."""
+
+
+class ModelServer(Part):
+    """A model server that is started for the life of a batch, beside its processor on a GPU node."""
+
+    image: Text
+    args: Annotated[list[Text], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "atomic"})] = []
+    resources: Opaque = {}
+    node_selector: FreeMap = {}
+    tolerations: Annotated[
+        list[Opaque], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = []
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    readiness_path: Annotated[str, Field(max_length=256)] = "/health"
+    shm_size: Annotated[str, Field(max_length=16)] | None = None
+    volumes: Annotated[list[Opaque], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})] = []
+    max_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
+
+
+class Pricing(Part):
+    """What a batch costs, in an installation's own currency."""
+
+    per_million_input_tokens: Annotated[float, Field(ge=0)] = 0.0
+    per_million_output_tokens: Annotated[float, Field(ge=0)] = 0.0
+    per_gpu_hour: Annotated[float, Field(ge=0)] = 0.0
+
+
+class HostedModelSpec(Part):
+    """A model that may be batched and how to reach it."""
+
+    RULES: ClassVar = (Rule("has(self.service) != has(self.server)", "takes exactly one of service and server"),)
+
+    name: Model
+    """What users write as `model`; may hold `:` and `/`."""
+    endpoints: Annotated[
+        list[Endpoint],
+        Field(min_length=1, max_length=MAX_ENDPOINTS, json_schema_extra={"x-kubernetes-list-type": "set"}),
+    ] = ["/v1/chat/completions", EMBEDDINGS]
+    service: ModelService | None = None
+    server: ModelServer | None = None
+    pricing: Pricing | None = None
+    shards: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processors that share one batch."""
+    scheduling: Scheduling | None = None
+    overridable: Annotated[
+        list[Literal["gpuType", "spot", "priorityClassName", "queue"]],
+        Field(max_length=4, json_schema_extra={"x-kubernetes-list-type": "set"}),
+    ] = []
+    """Fields of `scheduling` that a BatchJob may set for itself."""
+
+
+class HostedModel(Resource):
+    """A model of the catalogue: what `GET /models` lists is what validation accepts."""
+
+    PLURAL: ClassVar = "hostedmodels"
+    SHORT: ClassVar = "hm"
+    COLUMNS: ClassVar = (
+        ("Model", "string", ".spec.name"),
+        ("Service", "string", ".spec.service.url"),
+        ("Image", "string", ".spec.server.image"),
+        ("Age", "date", ".metadata.creationTimestamp"),
+    )
+
+    spec: HostedModelSpec
+
+
+RESOURCES: tuple[type[Resource], ...] = (BatchJob, StoredFile, HostedModel)

@@ -1,0 +1,131 @@
+"""What the conditions of a batch say: a closed set of reasons, and trouble with pods in words.
+
+Pure. `docs/conditions.md` lists the reasons; people read them in `kubectl describe batchjob`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from nightshift_crds.models import BatchJobStatus, Condition
+from nightshift_operator.facts import Job, Pod
+
+
+class Kind(StrEnum):
+    """The conditions that a batch has."""
+
+    VALIDATED = "Validated"
+    """Its input can be run."""
+    SCHEDULED = "Scheduled"
+    """A processor works on it."""
+    PROGRESSING = "Progressing"
+    """It is on its way to its end."""
+    COMPLETE = "Complete"
+    """Every line has an outcome and the files are sealed."""
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is."""
+
+    INPUT_ACCEPTED = "InputAccepted"
+    """Validation found nothing wrong."""
+    INPUT_REFUSED = "InputRefused"
+    """Validation found errors; they are in the status."""
+    INSPECTING = "Inspecting"
+    """A Job checks an input that no upload has checked."""
+    RUNNING = "Running"
+    """The processor sends lines."""
+    STARTING = "Starting"
+    """The pod is on its way."""
+    NO_NODE = "NoNode"
+    """No node can take the pod: no GPU is free, or none matches."""
+    IMAGE_PULL = "ImagePull"
+    """An image cannot be pulled."""
+    OUT_OF_MEMORY = "OutOfMemory"
+    """A container was killed for its memory."""
+    CRASHED = "Crashed"
+    """The processor ended with an error and is started again."""
+    WAITING_FOR_QUOTA = "WaitingForQuota"
+    """The Job is suspended by a queue."""
+    MODEL_MISSING = "ModelMissing"
+    """The HostedModel of the batch is gone."""
+    SUSPENDED = "Suspended"
+    """The batch is suspended by its spec."""
+    RETRYING = "Retrying"
+    """A Job ended without doing its work; another one follows."""
+    SEALING = "Sealing"
+    """The result files are made."""
+    TEARING_DOWN = "TearingDown"
+    """The processor is being stopped."""
+    COMPLETED = "Completed"
+    """The end."""
+    FAILED = "Failed"
+    """The end."""
+    EXPIRED = "Expired"
+    """The end."""
+    CANCELLED = "Cancelled"
+    """The end."""
+
+
+_TROUBLES = {
+    "Unschedulable": Reason.NO_NODE,
+    "ErrImagePull": Reason.IMAGE_PULL,
+    "ImagePullBackOff": Reason.IMAGE_PULL,
+    "InvalidImageName": Reason.IMAGE_PULL,
+    "OOMKilled": Reason.OUT_OF_MEMORY,
+}
+
+
+@dataclass(frozen=True)
+class Says:
+    """What a condition shall say; `holds` None is unknown."""
+
+    kind: Kind
+    holds: bool | None
+    reason: Reason
+    message: str
+
+
+def yes(kind: Kind, reason: Reason, message: str) -> Says:
+    """Say that a condition holds."""
+    return Says(kind, holds=True, reason=reason, message=message)
+
+
+def no(kind: Kind, reason: Reason, message: str) -> Says:
+    """Say that a condition does not hold."""
+    return Says(kind, holds=False, reason=reason, message=message)
+
+
+def with_condition(status: BatchJobStatus, says: Says, now: datetime) -> BatchJobStatus:
+    """Set a condition; its transition time moves only when its value does."""
+    text: Literal["True", "False", "Unknown"] = "Unknown" if says.holds is None else "True" if says.holds else "False"
+    old = next((c for c in status.conditions if c.type == says.kind), None)
+    since = old.last_transition_time if old and old.status == text else now
+    new = Condition(
+        type=says.kind, status=text, reason=says.reason, message=says.message[:1024], last_transition_time=since
+    )
+    others = [c for c in status.conditions if c.type != says.kind]
+    return status.model_copy(update={"conditions": sorted([*others, new], key=lambda c: c.type)})
+
+
+def explain_run(job: Job) -> Says:
+    """Say whether a run Job works, and if not, why, in words."""
+    if job.suspended:
+        return no(Kind.SCHEDULED, Reason.WAITING_FOR_QUOTA, "The Job is suspended until its queue admits it.")
+    if any(pod.running for pod in job.pods):
+        return yes(Kind.SCHEDULED, Reason.RUNNING, "The processor is sending lines.")
+    troubled = _worst(job.pods)
+    if troubled:
+        reason = _TROUBLES.get(troubled.trouble, Reason.STARTING)
+        return no(Kind.SCHEDULED, reason, troubled.message or f"A pod waits: {troubled.trouble}.")
+    if job.exit_codes:
+        codes = ", ".join(map(str, sorted(job.exit_codes)))
+        text = f"The processor ended with exit code {codes} and is started again."
+        return no(Kind.SCHEDULED, Reason.CRASHED, text)
+    return no(Kind.SCHEDULED, Reason.STARTING, "A pod is being started.")
+
+
+def _worst(pods: Iterable[Pod]) -> Pod | None:
+    return next((pod for pod in pods if pod.trouble), None)

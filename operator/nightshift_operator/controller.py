@@ -1,0 +1,83 @@
+"""The reconcile loop: take a name, observe, decide, apply; come back when told, and after a failure in a while.
+
+Which shell puts the names on the queue, kopf's watches or the local cluster's, makes no difference here.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import structlog
+
+from nightshift_crds.errors import Missing, Stale, Unavailable
+from nightshift_operator.apply import Applier
+from nightshift_operator.decide import decide
+from nightshift_operator.observe import Observer
+from nightshift_operator.queue import WorkQueue
+from nightshift_operator.view import Policy
+
+_log = structlog.get_logger()
+
+
+class Key(NamedTuple):
+    """Which BatchJob."""
+
+    namespace: str
+    name: str
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Controller:
+    """Reconciles the batches of one installation."""
+
+    observer: Observer
+    applier: Applier
+    policy: Policy
+    queue: WorkQueue[Key]
+    now: Callable[[], datetime] = _now
+
+    async def work(self, workers: int) -> None:
+        """Reconcile whatever comes, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(workers):
+                group.create_task(self._work(), name=f"worker {number}")
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Make one pass over a batch; gives the seconds after which to look again."""
+        try:
+            observed = await self.observer.observe(key.namespace, key.name, self.now())
+        except Missing:
+            return None
+        decision = decide(observed, self.now(), self.policy)
+        await self.applier.apply(observed, decision)
+        return decision.requeue_after_s
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.take()
+            try:
+                await self._try(key)
+            finally:
+                self.queue.done(key)
+
+    async def _try(self, key: Key) -> None:
+        try:
+            requeue_after_s = await self.reconcile(key)
+        except Stale:  # somebody else wrote: what was decided may no longer follow
+            self.queue.fail(key)
+        except Unavailable as error:
+            _log.warning("reconcile.unavailable", namespace=key.namespace, name=key.name, problem=str(error))
+            self.queue.fail(key, error.delay_s)
+        except Exception:  # noqa: BLE001 - a bug, or a write that the cluster refuses: the other batches go on
+            _log.exception("reconcile.failed", namespace=key.namespace, name=key.name)
+            self.queue.fail(key)
+        else:
+            self.queue.succeed(key)
+            if requeue_after_s is not None:
+                self.queue.add_after(key, requeue_after_s)

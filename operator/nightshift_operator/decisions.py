@@ -1,0 +1,107 @@
+"""What can follow from a pass: a closed set of actions, then one status, then one event.
+
+Pure. Every action may be repeated: it is a function of identity, and finds what an earlier try has done.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from nightshift_crds.models import BatchJobStatus, HostedModel
+from nightshift_crds.names import ResultKind, Step
+from nightshift_crds.records import SealedFile
+
+
+@dataclass(frozen=True)
+class CreateJob:
+    """Start a step."""
+
+    step: Step
+    model: HostedModel | None = None
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    """Tear a Job down in the foreground: once it is gone, so are its pods."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class ForceDeletePod:
+    """Give a pod up whose node does not answer; its log is fenced."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class CreateResultFiles:
+    """Make both result files known, still without a line."""
+
+
+@dataclass(frozen=True)
+class ShowResultFile:
+    """Let lists show a result file that has got its first line."""
+
+    kind: ResultKind
+    bytes: int
+
+
+@dataclass(frozen=True)
+class FinishResultFile:
+    """Bring a result file up to what the manifest vouches for."""
+
+    kind: ResultKind
+    sealed: SealedFile
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class DropResultFile:
+    """Take a result file away that stayed empty."""
+
+    kind: ResultKind
+
+
+@dataclass(frozen=True)
+class PurgeScratch:
+    """Remove the logs and the progress of a sealed batch."""
+
+
+Action = (
+    CreateJob
+    | DeleteJob
+    | ForceDeletePod
+    | CreateResultFiles
+    | ShowResultFile
+    | FinishResultFile
+    | DropResultFile
+    | PurgeScratch
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """What people are told, once, after the status says so."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The outcome of a pass.
+
+    Attributes:
+        status: the whole new status; None leaves it as it is.
+        requeue_after_s: when to look again though nothing may have happened.
+        is_progress: the status only copies progress, which may wait for its budget.
+    """
+
+    actions: tuple[Action, ...] = ()
+    status: BatchJobStatus | None = None
+    event: Event | None = None
+    requeue_after_s: float | None = None
+    is_progress: bool = False

@@ -1,0 +1,133 @@
+"""IN_PROGRESS: keep one Job at work until every slice has ended, the deadline comes, or nothing helps any more.
+
+Pure.
+"""
+
+from typing import assert_never
+
+from nightshift_crds.exits import NEVER_RETRY, Exit
+from nightshift_crds.lifecycle import Phase, Sealing
+from nightshift_crds.models import BatchError, BatchJobStatus, HostedModel
+from nightshift_crds.names import ResultKind, Step, job_name
+from nightshift_crds.records import State, counts_of, usage_of
+from nightshift_operator.conditions import Kind, Reason, Says, explain_run, no
+from nightshift_operator.decisions import Action, CreateJob, Decision, DeleteJob, Event, ShowResultFile
+from nightshift_operator.facts import Job, JobState, Observed
+from nightshift_operator.view import INTERNAL, TEARDOWN_POLL_S, View
+
+
+def decide_running(view: View) -> Decision:
+    """Say what follows for a batch whose lines are being sent."""
+    observed, job = view.observed, view.observed.run
+    if observed.ended_at is not None and observed.ended_at <= view.deadline:
+        status = view.entering(Phase.FINALIZING, view.sealing(Sealing.COMPLETED))
+        return view.to(status, event=Event("Finalizing", "Every line has an outcome; the files are made."))
+    if view.is_late:
+        event = Event("Expiring", "The window has passed; what has not run is given up.", warning=True)
+        return view.to(view.sealing(Sealing.EXPIRED), event=event)
+    if job is not None and job.deleting_at is not None:
+        return view.tear_down(job)
+    if observed.batch.spec.suspend:
+        return _stay_suspended(view, job)
+    return _start(view) if job is None else _follow(view, job)
+
+
+def _follow(view: View, job: Job) -> Decision:
+    match job.state:
+        case JobState.ACTIVE:
+            return _watch(view, job)
+        case JobState.COMPLETE:
+            return _try_again(view, job, "The Job is complete but not every line has an outcome.")
+        case JobState.FAILED:
+            return _judge_failure(view, job)
+        case _:
+            assert_never(job.state)
+
+
+def _stay_suspended(view: View, job: Job | None) -> Decision:
+    says = no(Kind.SCHEDULED, Reason.SUSPENDED, "The batch is suspended; its clock runs on.")
+    actions = (DeleteJob(job.name, job.uid),) if job else ()
+    return view.waiting(view.saying(view.stamped(), says), *actions, after_s=view.until_deadline_s)
+
+
+def _start(view: View) -> Decision:
+    status = view.stamped()
+    if status.job_uid is not None:  # the Job that we knew is gone: torn down for a suspend, or deleted by somebody
+        was_suspended = any(c.type == Kind.SCHEDULED and c.reason == Reason.SUSPENDED for c in status.conditions)
+        return _next_attempt(view, failed=not was_suspended, text="The Job has vanished; another one follows.")
+    model = _find_model(view.observed, status.model or "")
+    if model is None:
+        says = no(Kind.SCHEDULED, Reason.MODEL_MISSING, "The HostedModel of this batch does not exist any more.")
+        after_s = min(view.policy.progress_interval_s, view.until_deadline_s)
+        return view.waiting(view.saying(status, says), after_s=after_s)
+    status = view.saying(status, no(Kind.SCHEDULED, Reason.STARTING, "A pod is being started."))
+    name = job_name(view.observed.batch.metadata.uid, Step.RUN, status.attempt)
+    return view.to(status.model_copy(update={"job_name": name}), CreateJob(Step.RUN, model))
+
+
+def _find_model(observed: Observed, name: str) -> HostedModel | None:
+    return next((model for model in observed.models if model.spec.name == name), None)
+
+
+def _watch(view: View, job: Job) -> Decision:
+    scheduled = explain_run(job)
+    progressing = Says(Kind.PROGRESSING, scheduled.holds, scheduled.reason, scheduled.message)
+    status = view.stamped().model_copy(update={"job_name": job.name, "job_uid": job.uid})
+    status = view.saying(status, scheduled, progressing)
+    after_s = min(view.policy.progress_interval_s, view.until_deadline_s)
+    if status != view.status:
+        return Decision(status=status, requeue_after_s=after_s)
+    copied = _with_progress(status, view.observed.progress)
+    if copied == status:
+        return Decision(requeue_after_s=after_s)
+    return Decision(_newly_visible(status, view.observed.progress), copied, requeue_after_s=after_s, is_progress=True)
+
+
+def _with_progress(status: BatchJobStatus, progress: State | None) -> BatchJobStatus:
+    """Copy progress into a status; counts never fall."""
+    counts = status.counts
+    if progress is None or progress.completed + progress.failed <= counts.completed + counts.failed:
+        return status
+    update = {"counts": counts_of(progress, counts.total), "usage": usage_of(progress.usage)}
+    return status.model_copy(update=update)
+
+
+def _newly_visible(status: BatchJobStatus, progress: State | None) -> tuple[Action, ...]:
+    if progress is None:
+        return ()
+    sizes = {ResultKind.OUTPUT: progress.output_bytes, ResultKind.ERROR: progress.error_bytes}
+    known = {ResultKind.OUTPUT: status.counts.completed, ResultKind.ERROR: status.counts.failed}
+    return tuple(ShowResultFile(kind, size) for kind, size in sizes.items() if size and not known[kind])
+
+
+def _judge_failure(view: View, job: Job) -> Decision:
+    codes = job.exit_codes
+    if Exit.DEADLINE in codes:  # by the processor's clock; ours will follow
+        return view.waiting(view.status, after_s=min(view.until_deadline_s, TEARDOWN_POLL_S))
+    if Exit.BAD_INPUT in codes:
+        message = "The input is not the file that was validated any more."
+        return _fail(view, BatchError(code="invalid_request", message=message, param="input_file_id"))
+    if codes & set(NEVER_RETRY):
+        return _fail(view, INTERNAL)
+    return _try_again(view, job, job.message or "The Job has failed.")
+
+
+def _try_again(view: View, job: Job, text: str) -> Decision:
+    return _next_attempt(view, failed=True, text=text, actions=(DeleteJob(job.name, job.uid),))
+
+
+def _next_attempt(view: View, *, failed: bool, text: str, actions: tuple[Action, ...] = ()) -> Decision:
+    status = view.stamped()
+    failures = status.failed_attempts + failed
+    if failures >= view.policy.max_attempts:
+        return _fail(view, INTERNAL)
+    update = {"failed_attempts": failures, "attempt": status.attempt + 1, "job_name": None, "job_uid": None}
+    status = view.saying(status.model_copy(update=update), no(Kind.SCHEDULED, Reason.RETRYING, text))
+    event = Event("Retrying", f"{text} This is attempt {status.attempt}.", warning=True) if failed else None
+    return view.to(status, *actions, event=event)
+
+
+def _fail(view: View, error: BatchError) -> Decision:
+    """Give a batch up that has run: what it has is sealed first."""
+    status = view.sealing(Sealing.FAILED).model_copy(update={"errors": [error]})
+    return view.to(status, event=Event("Failing", error.message, warning=True))

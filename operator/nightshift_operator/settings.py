@@ -1,0 +1,91 @@
+"""What the operator is told at start."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from nightshift_crds.lines import ErrorForm
+from nightshift_crds.settings import CommonSettings, Words
+
+MIB = 1 << 20
+DAY_S = 86_400
+
+
+class Settings(CommonSettings):
+    """Settings of `nightshift-operator`."""
+
+    installation: Annotated[str, Field(min_length=1, max_length=253)] = "nightshift"
+    """Name of this installation: the sweep touches only a bucket that it owns."""
+    lease: Annotated[str, Field(pattern="^[a-z0-9-]+/[a-z0-9.-]+$")] = "default/nightshift-operator"
+    """Lease (`namespace/name`) that is held while working."""
+    holder: Annotated[str, Field(min_length=1)] = "nightshift-operator"
+    """Who holds the Lease; the pod's name on Kubernetes."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 16
+    """Batches that are reconciled at the same time."""
+    resync_interval_s: Annotated[float, Field(gt=0)] = 300
+    """Seconds between two full lists; events are hints, lists are the truth."""
+
+    completion_window_s: Annotated[int, Field(ge=1)] = DAY_S
+    """Seconds until a batch expires, whatever it says about 24h; for tests and small installations."""
+    max_file_bytes: Annotated[int, Field(ge=1)] = 100 * MIB
+    """Size of an input in bytes."""
+    max_lines: Annotated[int, Field(ge=1)] = 50_000
+    """Request lines of a batch."""
+    max_line_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
+    """Length of one line in bytes."""
+    max_embedding_inputs: Annotated[int, Field(ge=1)] = 50_000
+    """Embedding inputs of a batch, over all its lines."""
+    uri_prefixes: Words = ()
+    """Where batches may read inputs by `uri`: `namespace=prefix`, separated by commas; none by default."""
+
+    image: str = "nightshift:0.1.0"
+    """Image of the processor."""
+    service_account: str = "nightshift-processor"
+    """ServiceAccount of the processor."""
+    grace_s: Annotated[int, Field(ge=1)] = 60
+    """Seconds that a processor gets between SIGTERM and SIGKILL."""
+    backoff_limit: Annotated[int, Field(ge=0)] = 6
+    """Crashed pods that one Job replaces."""
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    """Run Jobs that may end without doing their work before a batch fails."""
+    teardown_timeout_s: Annotated[int, Field(ge=1)] = 600
+    """Seconds after which a teardown is forced."""
+    lost_pod_s: Annotated[int, Field(ge=0)] = 120
+    """Seconds beyond its grace after which a pod on a lost node is given up; its log is fenced."""
+    scratch_size: str = "1Gi"
+    """Size of the scratch volume, which holds the input once."""
+
+    flush_interval_s: Annotated[float, Field(gt=0)] = 0.5
+    """Seconds after which a processor makes results durable. 5 suits a cloud bucket."""
+    flush_bytes: Annotated[int, Field(ge=1)] = 4 * MIB
+    """Bytes of results that a processor makes durable without waiting. 8 MiB suits a cloud bucket."""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 600
+    """Seconds that a model server gets for one answer."""
+    max_tries: Annotated[int, Field(ge=1)] = 5
+    """Times that a line is sent whose failure may be its own fault."""
+    max_answer_bytes: Annotated[int, Field(ge=1)] = 64 * MIB
+    """Size in bytes over which an answer is an error."""
+    error_line_format: ErrorForm = ErrorForm.SEED
+    """`seed`: error lines have `response` null. `openai`: an HTTP error stands in `response`."""
+
+    progress_interval_s: Annotated[float, Field(gt=0)] = 15
+    """Seconds between two copies of a batch's progress to its status, for kubectl; the API reads the bucket."""
+    progress_writes_per_s: Annotated[float, Field(gt=0)] = 10
+    """Such copies a second over all batches: what they may cost etcd."""
+    default_expiry_s: Annotated[int, Field(ge=3_600)] = 30 * DAY_S
+    """Life in seconds of result files whose batch names none."""
+    scratch_retention_s: Annotated[int, Field(ge=0)] = 600
+    """Seconds that logs outlive their batch, so that downloads that began while it ran can end."""
+
+    sweep_interval_s: Annotated[float, Field(gt=0)] = 3_600
+    """Seconds between two sweeps; what is absent must be absent in two of them."""
+    sweep_dry_run: bool = False
+    """Whether the sweep only logs what it would delete."""
+    sweep_max_share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Share of the bucket's objects over which a sweep of orphans deletes nothing and says so."""
+    orphan_age_s: Annotated[int, Field(ge=60)] = DAY_S
+    """Age in seconds, by the bucket's clock, from which bytes without a file are an orphan."""
+    unfinished_upload_s: Annotated[int, Field(ge=60)] = 3_600
+    """Age in seconds from which a StoredFile without status is what a crash left of an upload."""
+    batch_retention_s: Annotated[int, Field(ge=0)] = 30 * DAY_S
+    """Seconds that a BatchJob outlives its end."""

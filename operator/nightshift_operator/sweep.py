@@ -1,0 +1,175 @@
+"""Remove what `retention` says may go: StoredFiles first, then bytes, and orphans only with every precaution.
+
+It runs beside the reconcile loop. Expired files are found by the day they expire on, so that a pass does not read
+them all; orphans are judged in two passes, by whole lists, and by a live look just before they go.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+import structlog
+
+from nightshift_crds import names
+from nightshift_crds.bucket.port import Bucket, get
+from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Cluster, Propagation, Selector, each
+from nightshift_crds.errors import Missing, Stale, Unavailable
+from nightshift_crds.lifecycle import is_terminal
+from nightshift_crds.models import BatchJob, StoredFile
+from nightshift_operator.retention import (
+    is_expired,
+    is_orphan,
+    is_retired,
+    is_safe,
+    is_unfinished,
+    owner_of,
+    pick_orphans,
+)
+from nightshift_operator.settings import Settings
+
+_log = structlog.get_logger()
+
+
+@dataclass
+class Swept:
+    """What one pass has removed, or would have in a dry run."""
+
+    files: int = 0
+    batches: int = 0
+    orphans: int = 0
+
+
+@dataclass
+class Sweep:
+    """The sweep of one installation; what it remembers is when it first saw each orphan."""
+
+    cluster: Cluster
+    bucket: Bucket
+    settings: Settings
+    _orphans: dict[str, datetime] = field(default_factory=dict)
+    _swept_day: date | None = None
+
+    async def run(self) -> None:
+        """Make a pass every interval, until cancelled."""
+        while True:
+            try:
+                await self.run_once(datetime.now(UTC))
+            except (Stale, Unavailable) as error:
+                _log.warning("sweep.unavailable", problem=str(error))
+            await asyncio.sleep(self.settings.sweep_interval_s)
+
+    async def run_once(self, now: datetime) -> Swept:
+        """Make one pass."""
+        swept = Swept()
+        async for file in self._due_files(now):
+            swept.files += await self._remove_file(file)
+        async for manifest in each(self.cluster, BATCH_JOB, Selector(fields="status.settled=true")):
+            batch = BatchJob.parse(manifest)
+            if is_retired(batch, now, timedelta(seconds=self.settings.batch_retention_s)):
+                swept.batches += await self._remove_batch(batch)
+        if await self._owns_bucket():
+            swept.orphans = await self._sweep_orphans(now)
+        self._swept_day = now.date()
+        _log.info("sweep.done", files=swept.files, batches=swept.batches, orphans=swept.orphans)
+        return swept
+
+    # files and batches
+
+    async def _due_files(self, now: datetime) -> AsyncIterator[StoredFile]:
+        age = timedelta(seconds=self.settings.unfinished_upload_s)
+        for selector in self._selectors(now.date()):
+            async for manifest in each(self.cluster, STORED_FILE, selector):
+                file = StoredFile.parse(manifest)
+                if is_unfinished(file, now, age) or (is_expired(file, now) and not await self._is_used(file)):
+                    yield file
+
+    def _selectors(self, today: date) -> list[Selector]:
+        """Select what may be due: at first everything, later what expires on the days since the last pass."""
+        if self._swept_day is None:
+            return [Selector()]
+        days = (today - self._swept_day).days + 1
+        due = [self._swept_day + timedelta(days=n) for n in range(-1, days)]
+        return [Selector(fields="status.phase="), *(Selector(fields=f"status.expiresDay={day}") for day in due)]
+
+    async def _is_used(self, file: StoredFile) -> bool:
+        selector = Selector(file.metadata.namespace, fields=f"spec.input.fileId={file.id}")
+        async for manifest in each(self.cluster, BATCH_JOB, selector):
+            if not is_terminal(BatchJob.parse(manifest).phase):
+                return True
+        return False
+
+    async def _remove_file(self, file: StoredFile) -> bool:
+        metadata = file.metadata
+        _log.info("sweep.file", file=file.id, dry_run=self.settings.sweep_dry_run)
+        if not self.settings.sweep_dry_run:
+            try:
+                await self.cluster.delete(
+                    STORED_FILE,
+                    metadata.namespace,
+                    metadata.name,
+                    propagation=Propagation.BACKGROUND,
+                    uid=metadata.uid,
+                )
+            except (Missing, Stale):
+                return False
+            await self.bucket.delete(names.file_key(file.id))
+        return True
+
+    async def _remove_batch(self, batch: BatchJob) -> bool:
+        """Remove a batch's record and what it left in the bucket; its result files have a time of their own."""
+        metadata = batch.metadata
+        _log.info("sweep.batch", batch=batch.id, dry_run=self.settings.sweep_dry_run)
+        if not self.settings.sweep_dry_run:
+            try:
+                await self.cluster.delete(
+                    BATCH_JOB,
+                    metadata.namespace,
+                    metadata.name,
+                    propagation=Propagation.BACKGROUND,
+                    uid=metadata.uid,
+                )
+            except (Missing, Stale):
+                return False
+            async for info in self.bucket.list(names.batch_prefix(metadata.uid)):
+                await self.bucket.delete(info.key)
+        return True
+
+    # orphans
+
+    async def _owns_bucket(self) -> bool:
+        """Read whose bucket it is; while it has no owner, or another one, nothing in it is an orphan of ours."""
+        try:
+            owner = (await get(self.bucket, names.OWNER_KEY)).decode()
+        except Missing:  # the API claims it at its first start
+            return False
+        if owner != self.settings.installation:
+            _log.error("sweep.not_our_bucket", owner=owner, installation=self.settings.installation)
+        return owner == self.settings.installation
+
+    async def _sweep_orphans(self, now: datetime) -> int:
+        objects, orphans = await self._find_orphans(now)
+        self._orphans = {key: self._orphans.get(key, now) for key in orphans}
+        due = pick_orphans(self._orphans, now, timedelta(seconds=self.settings.sweep_interval_s))
+        if not is_safe(len(due), objects, self.settings.sweep_max_share):
+            _log.error("sweep.too_many_orphans", orphans=len(due), objects=objects)
+            return 0
+        return sum([await self._remove_orphan(key) for key in due])
+
+    async def _find_orphans(self, now: datetime) -> tuple[int, list[str]]:
+        """List the bucket first and its owners after, so that whatever was there before has its owner there too."""
+        age = timedelta(seconds=self.settings.orphan_age_s)
+        infos = [info for prefix in (names.FILES, names.BATCHES) async for info in self.bucket.list(prefix)]
+        owners = {m["metadata"]["name"] async for m in each(self.cluster, STORED_FILE)}
+        owners |= {m["metadata"]["uid"] async for m in each(self.cluster, BATCH_JOB)}
+        return len(infos), [info.key for info in infos if is_orphan(info, owners, now, age)]
+
+    async def _remove_orphan(self, key: str) -> bool:
+        owner = owner_of(key)
+        page = await self.cluster.list(STORED_FILE, Selector(fields=f"metadata.name={owner}"), limit=1)
+        if page.items:
+            return False
+        _log.info("sweep.orphan", key=key, dry_run=self.settings.sweep_dry_run)
+        if not self.settings.sweep_dry_run:
+            await self.bucket.delete(key)
+        return True

@@ -1,0 +1,99 @@
+"""VALIDATING: compare facts about the input, and refuse it or let it run (design 5, step 3).
+
+Pure.
+"""
+
+from nightshift_crds.exits import Exit
+from nightshift_crds.lifecycle import Phase, Sealing
+from nightshift_crds.models import BatchError, CheckedInput, FilePhase, StoredFile, Verdict
+from nightshift_crds.names import Step
+from nightshift_crds.records import State, counts_of
+from nightshift_operator.conditions import Kind, Reason, Says, no, yes
+from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision, Event
+from nightshift_operator.facts import Job, JobState, Observed
+from nightshift_operator.validation import find_errors, is_judged
+from nightshift_operator.view import INTERNAL, View
+
+_INPUT_PARAM = "input_file_id"
+_TOO_LATE = "The window passed before the input was checked."
+
+
+def decide_validating(view: View) -> Decision:
+    """Say what follows for a batch whose input has not been accepted yet."""
+    observed = view.observed
+    spec, limits = observed.batch.spec, view.policy.limits
+    problem = _input_problem(observed)
+    if problem:
+        return _refuse(view, [problem])
+    if observed.verdict is None or not is_judged(observed.verdict, spec.endpoint, limits):
+        return _inspect(view)
+    errors = find_errors(observed.verdict, spec.endpoint, observed.models, limits)
+    errors = errors or _model_errors(spec.model, observed.verdict, spec.endpoint)
+    return _refuse(view, errors) if errors else _accept(view, observed.verdict)
+
+
+def _input_problem(observed: Observed) -> BatchError | None:
+    if observed.batch.spec.input.file_id is not None:
+        message = _file_problem(observed.input_file)
+        return _input_error(message) if message else None
+    if observed.input_key is None:
+        return _input_error("Expected an input below a prefix of the bucket that this namespace may read.")
+    return None
+
+
+def _file_problem(file: StoredFile | None) -> str | None:
+    if file is None or file.status.phase is None:
+        return "The input file does not exist."
+    if file.spec.purpose != "batch" or file.status.phase is not FilePhase.READY:
+        return "Expected a file with the purpose 'batch'."
+    return None
+
+
+def _input_error(message: str) -> BatchError:
+    return BatchError(code="invalid_request", message=message, param=_INPUT_PARAM)
+
+
+def _model_errors(wanted: str | None, verdict: Verdict, endpoint: str) -> list[BatchError]:
+    if wanted is None or wanted == verdict.endpoints[endpoint].models[0].name:
+        return []
+    message = "Expected the lines to name the model that the batch names."
+    return [BatchError(code="mismatched_model", message=message, param="model")]
+
+
+def _inspect(view: View) -> Decision:
+    job = view.observed.inspect
+    if view.is_late:
+        return view.end(Phase.EXPIRED, view.stamped(), _TOO_LATE)
+    if job is not None and job.state is not JobState.ACTIVE:
+        return _refuse(view, [_inspect_error(job)])
+    says = Says(Kind.VALIDATED, holds=None, reason=Reason.INSPECTING, message="A Job checks the lines of the input.")
+    actions = () if job else (CreateJob(Step.INSPECT),)
+    return view.waiting(view.saying(view.stamped(), says), *actions, after_s=view.until_deadline_s)
+
+
+def _inspect_error(job: Job) -> BatchError:
+    return _input_error("The input cannot be read.") if Exit.BAD_INPUT in job.exit_codes else INTERNAL
+
+
+def _refuse(view: View, errors: list[BatchError]) -> Decision:
+    text = f"The input has {len(errors)} error{'s' * (len(errors) != 1)}: {errors[0].message}"
+    status = view.saying(view.stamped(), no(Kind.VALIDATED, Reason.INPUT_REFUSED, text))
+    return view.end(Phase.FAILED, status.model_copy(update={"errors": errors}), text)
+
+
+def _accept(view: View, verdict: Verdict) -> Decision:
+    observed = view.observed
+    name = verdict.endpoints[observed.batch.spec.endpoint].models[0].name
+    shards = next(model.spec.shards for model in observed.models if model.spec.name == name)
+    update = {
+        "model": name,
+        "counts": counts_of(State(), verdict.lines),
+        "input": CheckedInput(key=observed.input_key or "", bytes=verdict.bytes, crc32c=verdict.crc32c),
+        "slices": min(shards, verdict.lines),
+    }
+    text = f"{verdict.lines} line{'s' * (verdict.lines != 1)} can be run."
+    status = view.saying(view.stamped(), yes(Kind.VALIDATED, Reason.INPUT_ACCEPTED, text)).model_copy(update=update)
+    if view.is_late:
+        return view.to(status.model_copy(update={"sealing": Sealing.EXPIRED}), CreateResultFiles())
+    status = view.entering(Phase.IN_PROGRESS, status.model_copy(update={"attempt": 1}))
+    return view.to(status, CreateResultFiles(), event=Event("InProgress", text))

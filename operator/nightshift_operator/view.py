@@ -1,0 +1,141 @@
+"""What was observed, with the clock and the policy that it is judged by: the words in which decisions are written.
+
+Pure. Every status that a decision writes is made here.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from nightshift_crds.lifecycle import TIMESTAMPS, Phase, Sealing
+from nightshift_crds.models import BatchError, BatchJobStatus
+from nightshift_operator.conditions import Kind, Reason, Says, with_condition, yes
+from nightshift_operator.decisions import Action, Decision, DeleteJob, Event, ForceDeletePod
+from nightshift_operator.facts import Job, Observed
+from nightshift_operator.settings import Settings
+from nightshift_operator.validation import Limits
+
+SOON_S = 1.0
+TEARDOWN_POLL_S = 5.0
+INTERNAL = BatchError(code="internal_error", message="The batch could not be processed.")
+_REASONS = {
+    Phase.COMPLETED: Reason.COMPLETED,
+    Phase.FAILED: Reason.FAILED,
+    Phase.EXPIRED: Reason.EXPIRED,
+    Phase.CANCELLED: Reason.CANCELLED,
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The settings that decisions depend on; `Settings` tells what each means."""
+
+    limits: Limits
+    window: timedelta
+    max_attempts: int
+    teardown_timeout: timedelta
+    lost_pod: timedelta
+    scratch_retention: timedelta
+    default_expiry: timedelta
+    progress_interval_s: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Policy":
+        """Take the policy out of the settings."""
+        return cls(
+            limits=Limits(settings.max_file_bytes, settings.max_lines, settings.max_embedding_inputs),
+            window=timedelta(seconds=settings.completion_window_s),
+            max_attempts=settings.max_attempts,
+            teardown_timeout=timedelta(seconds=settings.teardown_timeout_s),
+            lost_pod=timedelta(seconds=settings.lost_pod_s),
+            scratch_retention=timedelta(seconds=settings.scratch_retention_s),
+            default_expiry=timedelta(seconds=settings.default_expiry_s),
+            progress_interval_s=settings.progress_interval_s,
+        )
+
+
+@dataclass(frozen=True)
+class View:
+    """One pass over one batch."""
+
+    observed: Observed
+    now: datetime
+    policy: Policy
+
+    @property
+    def status(self) -> BatchJobStatus:
+        """The status as it is."""
+        return self.observed.batch.status
+
+    @property
+    def deadline(self) -> datetime:
+        """When the batch is given up; fixed by its first status."""
+        return self.status.deadline or self.observed.batch.created + self.policy.window
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the window has passed."""
+        return self.now >= self.deadline
+
+    @property
+    def until_deadline_s(self) -> float:
+        """When to look again if nothing else happens."""
+        return max((self.deadline - self.now).total_seconds(), 0) + SOON_S
+
+    # statuses
+
+    def stamped(self) -> BatchJobStatus:
+        """The status with what every write of ours carries."""
+        generation = self.observed.batch.metadata.generation
+        return self.status.model_copy(
+            update={"phase": self.observed.batch.phase, "deadline": self.deadline, "observed_generation": generation}
+        )
+
+    def saying(self, status: BatchJobStatus, *conditions: Says) -> BatchJobStatus:
+        """A status with conditions set."""
+        for says in conditions:
+            status = with_condition(status, says, self.now)
+        return status
+
+    def sealing(self, reason: Sealing) -> BatchJobStatus:
+        """The status with the reason of the sealing fixed."""
+        status = self.stamped().model_copy(update={"sealing": reason})
+        text = f"The batch ends as {reason}; its files are made."
+        return self.saying(status, yes(Kind.PROGRESSING, Reason.SEALING, text))
+
+    def entering(self, phase: Phase, status: BatchJobStatus, at: datetime | None = None) -> BatchJobStatus:
+        """A status that enters a phase: with its time, which is not before any that is set."""
+        times = [getattr(status, field) for field in TIMESTAMPS.values()]
+        earliest = max(moment for moment in (*times, self.observed.batch.created) if moment)
+        return status.model_copy(update={"phase": phase, TIMESTAMPS[phase]: max(at or self.now, earliest)})
+
+    def ending(self, phase: Phase, status: BatchJobStatus, message: str) -> BatchJobStatus:
+        """A status that enters a terminal phase."""
+        reason = _REASONS[phase]
+        is_complete = phase is Phase.COMPLETED
+        progressing = Says(Kind.PROGRESSING, holds=False, reason=reason, message=message)
+        complete = Says(Kind.COMPLETE, holds=is_complete, reason=reason, message=message)
+        return self.entering(phase, self.saying(status, progressing, complete))
+
+    # decisions
+
+    def to(self, status: BatchJobStatus, *actions: Action, event: Event | None = None) -> Decision:
+        """Do, write, tell, and look again at once."""
+        return Decision(actions, status, event, requeue_after_s=0)
+
+    def waiting(self, status: BatchJobStatus, *actions: Action, after_s: float) -> Decision:
+        """Do, write if anything is new, and look again later."""
+        return Decision(actions, status if status != self.status else None, requeue_after_s=after_s)
+
+    def end(self, phase: Phase, status: BatchJobStatus, message: str, *actions: Action) -> Decision:
+        """Do, write the last phase, and tell."""
+        is_bad = phase in {Phase.FAILED, Phase.EXPIRED}
+        event = Event(_REASONS[phase], message, warning=is_bad)
+        return self.to(self.ending(phase, status, message), *actions, event=event)
+
+    def tear_down(self, job: Job) -> Decision:
+        """Delete a Job and wait until it is gone; pods that outstay every grace are given up."""
+        if job.deleting_at is None:
+            return self.waiting(self.status, DeleteJob(job.name, job.uid), after_s=TEARDOWN_POLL_S)
+        is_forced = self.now > job.deleting_at + self.policy.teardown_timeout
+        lost = [pod for pod in job.pods if is_forced or pod.is_lost(self.now, self.policy.lost_pod)]
+        return self.waiting(self.status, *(ForceDeletePod(pod.name, pod.uid) for pod in lost), after_s=TEARDOWN_POLL_S)

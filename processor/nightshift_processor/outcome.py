@@ -1,0 +1,164 @@
+"""What an answer means: a line of the output file with its tokens, or a line of the error file (contract 10, 12).
+
+Pure. The answer's body is looked at for `usage` only and goes into its line as it came.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from nightshift_crds.lines import ErrorForm, LineError, Usage, compact, render_error, render_success
+from nightshift_processor.client import Answer, Failure, NoAnswer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a line; `usage` is None for an error."""
+
+    line: bytes
+    usage: Usage | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which line it is that was sent."""
+
+    line_id: str
+    custom_id: str
+
+
+class _PromptDetails(Struct):
+    cached_tokens: int | None = None
+
+
+class _CompletionDetails(Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Body(Struct):
+    usage: _Usage | None = None
+
+
+class _AnyUsage(Struct):
+    usage: Raw | None = None
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_any_usage = msgspec.json.Decoder(_AnyUsage).decode
+
+_CODE_OF_STATUS: Mapping[int, str] = {
+    400: "invalid_request",
+    401: "upstream_auth_error",
+    403: "upstream_auth_error",
+    404: "model_not_found",
+    408: "request_timeout",
+    413: "request_too_large",
+    422: "invalid_request",
+    429: "rate_limit_exceeded",
+    504: "request_timeout",
+}
+_FAILURES: Mapping[Failure, tuple[str, str]] = {
+    Failure.NOT_CONNECTED: ("connection_error", "The model server could not be reached."),
+    Failure.BROKEN: ("connection_error", "The connection to the model server broke before it had answered."),
+    Failure.TIMEOUT: ("request_timeout", "The model server did not answer in time."),
+    Failure.TOO_LARGE: ("invalid_response", "The model server's answer is larger than is accepted."),
+}
+
+
+def conclude(asked: Asked, result: Answer | NoAnswer, form: ErrorForm) -> Outcome:
+    """Turn the last result of a line into its outcome."""
+    if isinstance(result, NoAnswer):
+        code, message = _FAILURES[result.failure]
+        return Outcome(render_error(asked.line_id, asked.custom_id, LineError(code, message)), None)
+    request_id = result.request_id or f"req_{asked.line_id.removeprefix('batch_req_')}"
+    if 200 <= result.status < 300:
+        return _conclude_success(asked, result, request_id)
+    return Outcome(render_error(asked.line_id, asked.custom_id, _explain(result, request_id), form), None)
+
+
+def _conclude_success(asked: Asked, answer: Answer, request_id: str) -> Outcome:
+    try:
+        usage = _read_usage(answer.body)
+        body = compact(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        error = LineError(
+            "invalid_response",
+            "The model server's answer is not a JSON object.",
+            status_code=answer.status,
+            request_id=request_id,
+        )
+        return Outcome(render_error(asked.line_id, asked.custom_id, error), None)
+    return Outcome(render_success(asked.line_id, asked.custom_id, answer.status, request_id, body), usage)
+
+
+def _read_usage(body: bytes) -> Usage:
+    """Read the tokens of an answer; also proves that it is a JSON object in UTF-8."""
+    if not body.isascii():
+        body.decode()
+    try:
+        found = _decode_body(body).usage
+    except msgspec.ValidationError:  # tokens of another shape than OpenAI's count nothing
+        _decode_any_usage(body)
+        found = None
+    return _to_usage(found) if found else Usage()
+
+
+def _to_usage(found: _Usage) -> Usage:
+    completion = found.completion_tokens or 0
+    total = found.total_tokens if found.total_tokens is not None else found.prompt_tokens + completion
+    prompt_details, completion_details = found.prompt_tokens_details, found.completion_tokens_details
+    return Usage(
+        input_tokens=found.prompt_tokens,
+        cached_tokens=(prompt_details.cached_tokens or 0) if prompt_details else 0,
+        output_tokens=completion,
+        reasoning_tokens=(completion_details.reasoning_tokens or 0) if completion_details else 0,
+        total_tokens=total,
+    )
+
+
+def _explain(answer: Answer, request_id: str) -> LineError:
+    body = _decode_loosely(answer.body)
+    nested = body.get("error") if isinstance(body, dict) else None
+    said: dict[str, Any] = nested if isinstance(nested, dict) else body if isinstance(body, dict) else {}
+    return LineError(
+        code=_text(said.get("code")) or _code_of(answer.status),
+        message=_message(said, nested) or f"The model server answered with status {answer.status}.",
+        type=_text(said.get("type")),
+        param=_text(said.get("param")),
+        status_code=answer.status,
+        request_id=request_id,
+        answer=Raw(answer.body) if body is not None else Raw(msgspec.json.encode(answer.body.decode(errors="replace"))),
+    )
+
+
+def _decode_loosely(body: bytes) -> object:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _message(said: dict[str, Any], nested: object) -> str | None:
+    """Find words for people: OpenAI's `error.message`, vLLM's old `message`, FastAPI's `detail`, a bare `error`."""
+    return _text(said.get("message")) or _text(said.get("detail")) or _text(nested)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _code_of(status: int) -> str:
+    if status in _CODE_OF_STATUS:
+        return _CODE_OF_STATUS[status]
+    return "server_error" if status >= 500 else "invalid_response" if status < 400 else "invalid_request"

@@ -1,0 +1,55 @@
+"""Whether a line is sent again, and when (contract 10.3).
+
+Pure. What says "nobody can serve this now" is tried until the deadline; what may be the line's own fault is tried a
+few times, because a poison row must not hold a GPU for a day. Delays have full jitter.
+"""
+
+from dataclasses import dataclass
+
+from nightshift_processor.client import Answer, Failure, NoAnswer
+
+_BASE_S = 0.5
+_CAP_S = 30.0
+_ALWAYS = frozenset({429, 503})
+_SOMETIMES = frozenset({408, 425})
+
+
+@dataclass(frozen=True)
+class Tries:
+    """What a line has been through.
+
+    Attributes:
+        sent: how often it was sent.
+        suspect: how often the failure may have been its own fault.
+    """
+
+    sent: int = 0
+    suspect: int = 0
+
+    def after(self, result: Answer | NoAnswer) -> "Tries":
+        """Count one more."""
+        return Tries(self.sent + 1, self.suspect + _is_suspect(result))
+
+
+def next_delay(result: Answer | NoAnswer, tries: Tries, max_tries: int, luck: float) -> float | None:
+    """Give the seconds until a line is sent again; None if its last result stands.
+
+    `tries` includes the last one; `luck` is a random number in [0, 1).
+    """
+    if not (_is_nobodys_fault(result) or (_is_suspect(result) and tries.suspect < max_tries)):
+        return None
+    backoff_s = luck * min(_CAP_S, _BASE_S * 2.0 ** min(tries.sent, 10))
+    asked_s = result.retry_after_s if isinstance(result, Answer) else None
+    return max(backoff_s, asked_s or 0.0)
+
+
+def _is_nobodys_fault(result: Answer | NoAnswer) -> bool:
+    if isinstance(result, NoAnswer):
+        return result.failure is Failure.NOT_CONNECTED
+    return result.status in _ALWAYS
+
+
+def _is_suspect(result: Answer | NoAnswer) -> bool:
+    if isinstance(result, NoAnswer):
+        return result.failure in {Failure.BROKEN, Failure.TIMEOUT}
+    return result.status in _SOMETIMES or (result.status >= 500 and result.status not in _ALWAYS)

@@ -1,0 +1,94 @@
+"""What a processor is told by the Job that starts it: one value per step."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, AnyHttpUrl, Field, SecretStr
+
+from nightshift_crds.lifecycle import Sealing
+from nightshift_crds.lines import ErrorForm
+from nightshift_crds.settings import Settings
+
+MIB = 1 << 20
+
+
+class StepSettings(Settings):
+    """What every step is told."""
+
+    bucket: str
+    """URL of the bucket: `file:///PATH`."""
+    batch_uid: str
+    """Uid of the BatchJob."""
+    input_key: str
+    """Key of the input in the bucket."""
+
+
+class InspectSettings(StepSettings):
+    """Settings of `nightshift-processor inspect`."""
+
+    endpoint: str
+    """Endpoint of the batch."""
+    max_file_bytes: Annotated[int, Field(ge=1)] = 100 * MIB
+    """Size in bytes over which an input is not read."""
+    max_lines: Annotated[int, Field(ge=1)] = 50_000
+    """Request lines that are checked."""
+    max_line_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
+    """Length of one line in bytes; one line is held in memory."""
+
+
+class SpoolSettings(StepSettings):
+    """What a step is told that reads the input again."""
+
+    input_crc32c: int
+    """CRC-32C of the bytes that were validated."""
+    scratch_dir: Path = Path("/scratch")
+    """Folder that holds the input meanwhile."""
+
+
+class RunSettings(SpoolSettings):
+    """Settings of `nightshift-processor run`."""
+
+    endpoint: str
+    """Path that is appended to the model server's URL."""
+    model_url: AnyHttpUrl
+    """Root of the model server; a trailing `/v1` means the same."""
+    model_api_key: SecretStr | None = None
+    """Key that the model server wants."""
+    max_concurrency: Annotated[int, Field(ge=1)] = 64
+    """Requests in flight at once."""
+    deadline: datetime
+    """When what has not run is given up."""
+    slices: Annotated[int, Field(ge=1)] = 1
+    """Parts that the input is cut into."""
+    slice_no: Annotated[int, Field(ge=0, validation_alias=AliasChoices("JOB_COMPLETION_INDEX", "slice_no"))] = 0
+    """The part of this pod: its index in the Job."""
+    flush_interval_s: Annotated[float, Field(gt=0)] = 0.5
+    """Seconds after which results are made durable. After a SIGKILL this much may reach the model again."""
+    flush_bytes: Annotated[int, Field(ge=1)] = 4 * MIB
+    """Bytes of results that are made durable without waiting; about twice as much is held in memory."""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 600
+    """Seconds that the model server gets for one answer."""
+    max_tries: Annotated[int, Field(ge=1)] = 5
+    """Times that a line is sent which gets a timeout, a broken connection, 408, 425 or a 5xx other than 503."""
+    max_answer_bytes: Annotated[int, Field(ge=1)] = 64 * MIB
+    """Size in bytes over which an answer is an error."""
+    error_line_format: ErrorForm = ErrorForm.SEED
+    """`seed`: error lines have `response` null. `openai`: an HTTP error stands in `response`."""
+    give_up_after_s: Annotated[float, Field(gt=0)] = 600
+    """Seconds after which a bucket that does not answer ends the pod; another one tries again."""
+
+
+class SealSettings(SpoolSettings):
+    """Settings of `nightshift-processor seal`."""
+
+    reason: Sealing
+    """Why the files are sealed."""
+    slices: Annotated[int, Field(ge=1)] = 1
+    """Parts that the input is cut into."""
+    items: Annotated[int, Field(ge=0)]
+    """Request lines of the input."""
+    output_file_id: str
+    """Id of the output file."""
+    error_file_id: str
+    """Id of the error file."""

@@ -1,0 +1,97 @@
+"""The input on scratch disk: fetched once, checked against what was validated, read line by line by number."""
+
+import os
+from array import array
+from contextlib import aclosing
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO
+
+from google_crc32c import extend
+
+from nightshift_crds.bucket.port import Bucket
+from nightshift_crds.errors import NightshiftError
+from nightshift_crds.lines import LineSplitter, request_of
+
+_ANY_LENGTH = 1 << 62
+"""Lines were measured when they were validated."""
+
+
+class InputChanged(NightshiftError):
+    """The bytes in the bucket are not those that were validated."""
+
+
+class Spool:
+    """Request lines by number, in the order of the file; blank lines have none."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._starts = array("Q")
+        self._ends = array("Q")
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def read(self, item: int) -> bytes:
+        """Read a line; the file must be whole."""
+        start = self._starts[item]
+        return request_of(os.pread(self._file.fileno(), self._ends[item] - start, start), is_first=start == 0)
+
+    def flush(self) -> None:
+        """Make what was written readable."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Let go of the scratch file, which vanishes."""
+        self._file.close()
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes of the file."""
+        self._file.write(chunk)
+
+    def add(self, start: int, line: bytes) -> None:
+        """Note where a line stands."""
+        if request_of(line, is_first=start == 0):
+            self._starts.append(start)
+            self._ends.append(start + len(line))
+
+
+def open_spool(scratch_dir: Path) -> Spool:
+    """Open an empty spool on scratch disk."""
+    scratch_dir.mkdir(parents=True, exist_ok=True)
+    return Spool(TemporaryFile(dir=scratch_dir))
+
+
+async def fill_spool(bucket: Bucket, key: str, crc32c: int, scratch_dir: Path) -> Spool:
+    """Fetch an input.
+
+    Raises:
+        Missing: it is not in the bucket.
+        InputChanged: its checksum is another one.
+    """
+    spool = open_spool(scratch_dir)
+    try:
+        await _fetch(bucket, key, crc32c, spool)
+    except BaseException:
+        spool.close()
+        raise
+    return spool
+
+
+async def _fetch(bucket: Bucket, key: str, crc32c: int, spool: Spool) -> None:
+    splitter = LineSplitter(_ANY_LENGTH)
+    found, offset = 0, 0
+    async with aclosing(bucket.read(key)) as chunks:
+        async for chunk in chunks:
+            found = extend(found, chunk)
+            spool.write(chunk)
+            for line in splitter.feed(chunk):
+                assert line is not None
+                spool.add(offset, line)
+                offset += len(line) + 1
+    for line in splitter.finish():
+        assert line is not None
+        spool.add(offset, line)
+    spool.flush()
+    if found != crc32c:
+        raise InputChanged(f"{key} is not what was validated")

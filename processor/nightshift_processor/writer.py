@@ -1,0 +1,231 @@
+"""Write the log of a slice by the commit protocol (design 5): claim it, append results, end it.
+
+There is never more than one writer's future. Every record is a create-only upload under the next number; one that is
+there already is either our own (its answer was lost: success) or another writer's (we are fenced: stop, write nothing
+more). A record that was begun is tried again with the same bytes until it stands or we are fenced, and never given up
+half-way, so that its number always means the same.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import structlog
+
+from nightshift_crds import names
+from nightshift_crds.bucket.port import Bucket
+from nightshift_crds.errors import AlreadyExists, NightshiftError, Unavailable
+from nightshift_crds.lines import Usage
+from nightshift_crds.records import Header, Ledger, Progress, RecordKind, State, encode_progress, encode_record
+from nightshift_crds.slicelog import read_header, read_tail
+from nightshift_processor.outcome import Outcome
+
+_log = structlog.get_logger()
+_RETRY_S = 0.2
+_RETRY_CAP_S = 10.0
+
+
+class Fenced(NightshiftError):
+    """Another writer has the log: nothing that we write can count any more."""
+
+
+@dataclass(frozen=True)
+class SliceLog:
+    """Which log it is, and how often it is written."""
+
+    bucket: Bucket
+    batch_uid: str
+    slice_no: int
+    items: int
+    flush_interval_s: float
+    flush_bytes: int
+    give_up_after_s: float
+
+
+@dataclass
+class _Pending:
+    """Results that are not durable yet."""
+
+    outputs: list[bytes] = field(default_factory=list)
+    errors: list[bytes] = field(default_factory=list)
+    items: list[int] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    size: int = 0
+
+
+class SliceWriter:
+    """The writer of one slice, from its claim on. `pump` makes results durable while `add` takes them."""
+
+    def __init__(self, log: SliceLog) -> None:
+        self._log = log
+        self._writer = str(uuid4())
+        self._seq = -1
+        self._claim = 0
+        self._state = State()
+        self._ledger = Ledger(log.items)
+        self._pending = _Pending()
+        self._due = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._closing: RecordKind | None = None
+        self._reported = time.monotonic()
+
+    async def claim(self) -> bool:
+        """Take the log over, behind whatever stands in it; False if its slice has ended already.
+
+        Raises:
+            Fenced: seal has closed the log.
+        """
+        tail = await read_tail(self._log.bucket, self._log.batch_uid, self._log.slice_no)
+        header = tail.header if tail else None
+        self._seq = tail.seq if tail else -1
+        while True:
+            if header is not None:
+                if header.kind is RecordKind.END:
+                    return False
+                if header.kind is RecordKind.CLOSE:
+                    raise Fenced("the log is closed")
+                self._state = header.state
+            claim = Header(kind=RecordKind.CLAIM, writer=self._writer, state=self._state)
+            header = await self._append(claim, [])
+            if header is None:
+                break
+        self._claim = self._seq
+        self._ledger = Ledger.unpack(self._state.done, self._log.items)
+        await self._report(0)
+        return True
+
+    def is_done(self, item: int) -> bool:
+        """Tell whether the log held the result of an item when it was claimed, or has taken it since."""
+        return item in self._ledger
+
+    @property
+    def state(self) -> State:
+        """What is durable."""
+        return self._state
+
+    async def add(self, item: int, outcome: Outcome) -> None:
+        """Take a result; waits while too much is not durable yet."""
+        await self._room.wait()
+        pending = self._pending
+        pending.items.append(item)
+        pending.size += len(outcome.line)
+        if outcome.usage is None:
+            pending.errors.append(outcome.line)
+        else:
+            pending.outputs.append(outcome.line)
+            pending.usage += outcome.usage
+        if pending.size >= self._log.flush_bytes:
+            self._due.set()
+        if pending.size >= 2 * self._log.flush_bytes:
+            self._room.clear()
+
+    async def pump(self) -> None:
+        """Make results durable as they come, until the log is closed. Must not be cancelled.
+
+        Raises:
+            Fenced: another writer has taken over.
+            Unavailable: the bucket did not answer for too long.
+        """
+        while self._closing is None:
+            try:
+                async with asyncio.timeout(self._log.flush_interval_s):
+                    await self._due.wait()
+            except TimeoutError:
+                pass
+            self._due.clear()
+            if self._pending.items and self._closing is None:
+                await self._flush(RecordKind.PART)
+        if self._pending.items or self._closing is RecordKind.END:
+            await self._flush(self._closing)
+
+    def close(self, *, ended: bool) -> None:
+        """Have `pump` write what is left and return: as the end of the slice, or for another writer to go on.
+
+        The first call says which.
+        """
+        self._closing = self._closing or (RecordKind.END if ended else RecordKind.PART)
+        self._due.set()
+        self._room.set()
+
+    async def _flush(self, kind: RecordKind) -> None:
+        pending, self._pending = self._pending, _Pending()
+        self._room.set()
+        for item in pending.items:
+            self._ledger.add(item)
+        header = Header(
+            kind=kind,
+            writer=self._writer,
+            state=self._sum(pending),
+            output_length=sum(map(len, pending.outputs)),
+            error_length=sum(map(len, pending.errors)),
+        )
+        if await self._append(header, [*pending.outputs, *pending.errors]) is not None:
+            raise Fenced("another writer has the log")
+        self._state = header.state
+        await self._report(len(pending.items))
+
+    def _sum(self, pending: _Pending) -> State:
+        state = self._state
+        return State(
+            completed=state.completed + len(pending.outputs),
+            failed=state.failed + len(pending.errors),
+            usage=state.usage + pending.usage,
+            output_bytes=state.output_bytes + sum(map(len, pending.outputs)),
+            error_bytes=state.error_bytes + sum(map(len, pending.errors)),
+            done=self._ledger.pack(),
+        )
+
+    async def _append(self, header: Header, lines: list[bytes]) -> Header | None:
+        """Write the next record; the header of another writer's record if that stands there instead."""
+        seq = self._seq + 1
+        key = names.record_key(self._log.batch_uid, self._log.slice_no, seq)
+        record = encode_record(header, lines)
+        found = await self._create(key, record)
+        self._seq = seq
+        return found if found is not None and found.writer != self._writer else None
+
+    async def _create(self, key: str, record: bytes) -> Header | None:
+        """Create an object, however often it takes; the header of the one that is there already."""
+        give_up_at = time.monotonic() + self._log.give_up_after_s
+        delay_s = _RETRY_S
+        while True:
+            try:
+                await self._log.bucket.put(key, record, create_only=True)
+            except AlreadyExists:
+                return (await read_header(self._log.bucket, key))[0]
+            except Unavailable:
+                if time.monotonic() > give_up_at:
+                    raise
+                _log.warning("bucket.unavailable", key=key)
+                await asyncio.sleep(random.uniform(0, delay_s))  # noqa: S311 - jitter
+                delay_s = min(2 * delay_s, _RETRY_CAP_S)
+            else:
+                return None
+
+    async def _report(self, lines: int) -> None:
+        """Rewrite the progress; one that is lost is made up for by the next."""
+        now = time.monotonic()
+        rate = lines / max(now - self._reported, 1e-3)
+        self._reported = now
+        progress = Progress(seq=self._seq, state=self._state, rate=round(rate, 1))
+        key = names.progress_key(self._log.batch_uid, self._log.slice_no, self._claim)
+        try:
+            await self._log.bucket.put(key, encode_progress(progress), create_only=False)
+        except Unavailable:
+            _log.warning("progress.unavailable", key=key)
+
+
+@asynccontextmanager
+async def pumping(writer: SliceWriter) -> AsyncIterator["asyncio.Task[None]"]:
+    """Run a writer's pump beside its feeders; the context ends when all that was taken is durable, or cannot be."""
+    pump = asyncio.create_task(writer.pump(), name="pump")
+    try:
+        yield pump
+    finally:
+        writer.close(ended=False)
+    await pump

@@ -1,0 +1,97 @@
+"""A model server for tests: OpenAI's answers in a given time, faults on demand, and a record of what was asked.
+
+Run as a program it prints its port. `GET /asked` gives how often each prompt was answered; a prompt says by its words
+what shall happen: `fail:400`, `fail-once:503`, `not-json`, `pretty`, `slow:SECONDS`, `drop`.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+from collections import Counter
+from typing import Any
+
+from aiohttp import web
+
+
+class StubModel:
+    """Answers, and remembers."""
+
+    def __init__(self, latency_s: float) -> None:
+        self._latency_s = latency_s
+        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.in_flight = 0
+        self.most_in_flight = 0
+
+    def build_app(self) -> web.Application:
+        app = web.Application(client_max_size=1 << 26)
+        app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_post("/v1/embeddings", self.embed)
+        app.router.add_get("/asked", self.show)
+        return app
+
+    async def show(self, _: web.Request) -> web.Response:
+        return web.json_response({"asked": self.asked, "answered": self.answered, "most": self.most_in_flight})
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        prompt = str(body["messages"][-1]["content"])
+        answer = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": body["model"],
+            "choices": [
+                {"index": 0, "message": {"role": "assistant", "content": f"echo {prompt}"}, "finish_reason": "stop"}
+            ],
+            "usage": {"prompt_tokens": len(prompt), "completion_tokens": 2, "total_tokens": len(prompt) + 2},
+        }
+        return await self._answer(request, prompt, answer)
+
+    async def embed(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        usage = {"prompt_tokens": 3, "total_tokens": 3}
+        answer = {"object": "list", "data": [], "model": body["model"], "usage": usage}
+        return await self._answer(request, str(body["input"]), answer)
+
+    async def _answer(self, request: web.Request, prompt: str, answer: dict[str, Any]) -> web.StreamResponse:
+        self.asked[prompt] += 1
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            slow = re.search(r"slow:([\d.]+)", prompt)
+            await asyncio.sleep(float(slow[1]) if slow else self._latency_s)
+            response = self._respond(request, prompt, answer)
+        finally:
+            self.in_flight -= 1
+        self.answered[prompt] += 1
+        return response
+
+    def _respond(self, request: web.Request, prompt: str, answer: dict[str, Any]) -> web.StreamResponse:
+        fault = re.search(r"fail(-once)?:(\d+)", prompt)
+        if fault and (not fault[1] or self.asked[prompt] == 1):
+            error = {"message": "as you asked", "type": "invalid_request_error", "param": None, "code": None}
+            return web.json_response({"error": error}, status=int(fault[2]))
+        if "drop" in prompt and self.asked[prompt] == 1 and request.transport:
+            request.transport.abort()
+        if "not-json" in prompt:
+            return web.Response(text="<html>", content_type="application/json")
+        return web.json_response(answer, dumps=lambda o: json.dumps(o, indent=1 if "pretty" in prompt else None))
+
+
+async def serve(port: int, latency_s: float) -> None:
+    runner = web.AppRunner(StubModel(latency_s).build_app(), access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port)
+    await site.start()
+    print(runner.addresses[0][1], flush=True)  # noqa: T201 - its caller reads it
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--latency-s", type=float, default=0.02)
+    options = parser.parse_args()
+    asyncio.run(serve(options.port, options.latency_s))
