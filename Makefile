@@ -52,11 +52,11 @@ test: check ## Everything: check, then the end-to-end tests on real processes an
 
 .PHONY: generate
 generate: install ## Write the CRDs, the lifecycle diagram and the settings page again
-	@$(BIN)/python -m nightshift_crds.generate
+	@$(BIN)/python docs/generate.py
 
 .PHONY: verify
 verify: install ## Fail if a generated file differs from what the code generates
-	@$(BIN)/python -m nightshift_crds.generate --check
+	@$(BIN)/python docs/generate.py --check
 
 .PHONY: lock
 lock: install ## Pin the newest allowed dependencies again

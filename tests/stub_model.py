@@ -1,7 +1,7 @@
 """A model server for tests: OpenAI's answers in a given time, faults on demand, and a record of what was asked.
 
 Run as a program it prints its port. `GET /asked` gives how often each prompt was answered; a prompt says by its words
-what shall happen: `fail:400`, `fail-once:503`, `not-json`, `pretty`, `slow:SECONDS`, `drop`.
+what shall happen: `fail:400`, `fail-once:503`, `not-json`, `pretty`, `slow:SECONDS`, `drop`, `hold` (until `let_go` is set).
 """
 
 import argparse
@@ -23,6 +23,8 @@ class StubModel:
         self.answered: Counter[str] = Counter()
         self.in_flight = 0
         self.most_in_flight = 0
+        self.let_go = asyncio.Event()
+        self._news = asyncio.Event()
 
     def build_app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 26)
@@ -30,6 +32,12 @@ class StubModel:
         app.router.add_post("/v1/embeddings", self.embed)
         app.router.add_get("/asked", self.show)
         return app
+
+    async def was_asked(self, times: int) -> None:
+        """Wait until that many requests have come in."""
+        while self.asked.total() < times:
+            self._news.clear()
+            await self._news.wait()
 
     async def show(self, _: web.Request) -> web.Response:
         return web.json_response({"asked": self.asked, "answered": self.answered, "most": self.most_in_flight})
@@ -59,7 +67,10 @@ class StubModel:
         self.asked[prompt] += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self._news.set()
         try:
+            if "hold" in prompt:
+                await self.let_go.wait()
             slow = re.search(r"slow:([\d.]+)", prompt)
             await asyncio.sleep(float(slow[1]) if slow else self._latency_s)
             response = self._respond(request, prompt, answer)

@@ -21,7 +21,7 @@ from nightshift_crds.lines import (
     parse_line,
     request_of,
 )
-from nightshift_crds.models import MAX_ERRORS, BatchError, EndpointVerdict, ModelLines, Verdict
+from nightshift_crds.models import MAX_ERRORS, BatchError, EndpointVerdict, ModelLines, Part, Verdict
 
 MAX_MODELS = 8
 MAX_VERDICT_BYTES = 64 * 1024
@@ -176,8 +176,14 @@ class Inspection:
 
 def fit_verdict(verdict: Verdict, max_bytes: int = MAX_VERDICT_BYTES) -> Verdict:
     """Leave out the largest endpoints until the verdict fits into a StoredFile's status."""
-    sizes = {name: len(found.model_dump_json(by_alias=True)) for name, found in verdict.endpoints.items()}
-    kept = dict(verdict.endpoints)
-    while kept and sum(sizes[name] for name in kept) > max_bytes:
-        del kept[max(kept, key=lambda name: sizes[name])]
-    return verdict.model_copy(update={"endpoints": kept})
+    sizes = {name: _size_of(found) for name, found in verdict.endpoints.items()}
+    fitted = verdict
+    while fitted.endpoints and _size_of(fitted) > max_bytes:
+        largest = max(fitted.endpoints, key=lambda name: sizes[name])
+        kept = {name: found for name, found in fitted.endpoints.items() if name != largest}
+        fitted = fitted.model_copy(update={"endpoints": kept})
+    return fitted
+
+
+def _size_of(part: Part) -> int:
+    return len(part.model_dump_json(by_alias=True, exclude_none=True).encode())

@@ -77,7 +77,11 @@ _KEYS = ("custom_id", "method", "url", "body")
 
 def parse_item(raw: bytes) -> Item:
     """Read what the processor needs of a line that validation has accepted."""
-    return _decode_item(raw)
+    try:
+        return _decode_item(raw)
+    except msgspec.ValidationError:  # a key stands twice: the last one counts, the first may be of any type
+        fields = _decode_object(raw)
+        return Item(_string_of(fields["custom_id"], "custom_id"), fields["body"])
 
 
 def parse_line(raw: bytes) -> Line:
@@ -156,8 +160,8 @@ def check_line(line: Line, endpoint: str) -> LineFault | None:
     """Find the first reason why a sound line cannot be part of a batch on an endpoint, if there is one."""
     if line.url != endpoint:
         return LineFault("invalid_url", f"Expected 'url' to be the batch's endpoint, '{endpoint}'.", "url")
-    if not isinstance(line.body.model, str):
-        return LineFault("invalid_request", "Expected 'body.model' to be a string.", "body.model")
+    if not isinstance(line.body.model, str) or not line.body.model:
+        return LineFault("invalid_request", "Expected 'body.model' to be a string, not an empty one.", "body.model")
     if len(line.body.model) > MAX_MODEL_CHARS:
         message = f"Expected 'body.model' to have at most {MAX_MODEL_CHARS} characters."
         return LineFault("invalid_request", message, "body.model")

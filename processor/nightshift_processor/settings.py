@@ -1,16 +1,19 @@
 """What a processor is told by the Job that starts it: one value per step."""
 
-from datetime import datetime
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AliasChoices, AnyHttpUrl, Field, SecretStr
+from pydantic import AliasChoices, AnyHttpUrl, AwareDatetime, BeforeValidator, Field, SecretStr
 
 from nightshift_crds.lifecycle import Sealing
 from nightshift_crds.lines import ErrorForm
 from nightshift_crds.settings import Settings
 
 MIB = 1 << 20
+_INDEX = "JOB_COMPLETION_INDEX"
+"""The variable in which Kubernetes tells a pod of an Indexed Job its index."""
+_SLICE_NO = "NIGHTSHIFT_SLICE_NO"
 
 
 class StepSettings(Settings):
@@ -53,15 +56,15 @@ class RunSettings(SpoolSettings):
     """Path that is appended to the model server's URL."""
     model_url: AnyHttpUrl
     """Root of the model server; a trailing `/v1` means the same."""
-    model_api_key: SecretStr | None = None
+    model_api_key: Annotated[SecretStr, BeforeValidator(str.strip)] | None = None  # Secrets often end with a newline
     """Key that the model server wants."""
     max_concurrency: Annotated[int, Field(ge=1)] = 64
     """Requests in flight at once."""
-    deadline: datetime
+    deadline: AwareDatetime
     """When what has not run is given up."""
     slices: Annotated[int, Field(ge=1)] = 1
     """Parts that the input is cut into."""
-    slice_no: Annotated[int, Field(ge=0, validation_alias=AliasChoices("JOB_COMPLETION_INDEX", "slice_no"))] = 0
+    slice_no: Annotated[int, Field(ge=0, validation_alias=AliasChoices(_SLICE_NO, "slice_no"))] = 0
     """The part of this pod: its index in the Job."""
     flush_interval_s: Annotated[float, Field(gt=0)] = 0.5
     """Seconds after which results are made durable. After a SIGKILL this much may reach the model again."""
@@ -77,6 +80,11 @@ class RunSettings(SpoolSettings):
     """`seed`: error lines have `response` null. `openai`: an HTTP error stands in `response`."""
     give_up_after_s: Annotated[float, Field(gt=0)] = 600
     """Seconds after which a bucket that does not answer ends the pod; another one tries again."""
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings, and the index that Kubernetes tells under a name of its own. Raises `Rejected`."""
+        return super().load({**environ, _SLICE_NO: environ.get(_INDEX, "")})
 
 
 class SealSettings(SpoolSettings):

@@ -1,0 +1,274 @@
+"""A line as users write it: what is accepted, and which fault of contract 8 is told of all else."""
+
+import json
+from typing import Any, NoReturn
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from nightshift_crds import lines
+from nightshift_crds.lines import (
+    CHAT,
+    EMBEDDINGS,
+    MAX_CUSTOM_ID_CHARS,
+    MAX_MODEL_CHARS,
+    LineFault,
+    check_line,
+    count_embedding_inputs,
+    parse_item,
+    parse_line,
+    request_of,
+)
+from tests.builders import MODEL, a_line
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=9), children, max_size=4),
+    max_leaves=8,
+)
+CUSTOM_IDS = st.text(min_size=1, max_size=20) | st.just("x" * MAX_CUSTOM_ID_CHARS) | st.just("日" * MAX_CUSTOM_ID_CHARS)
+BODIES = st.fixed_dictionaries(
+    {}, optional={"model": st.just(MODEL) | JSON, "messages": JSON, "input": JSON, "stream": JSON, "temperature": JSON}
+)
+NEAR_LINES = st.fixed_dictionaries(
+    {},
+    optional={
+        "custom_id": CUSTOM_IDS | JSON | st.just("x" * (MAX_CUSTOM_ID_CHARS + 1)),
+        "method": st.sampled_from(["POST", "post", "GET", ""]) | JSON,
+        "url": st.just(CHAT) | JSON,
+        "body": BODIES | JSON,
+        "note": JSON,
+    },
+)
+
+
+def spelt(value: object, style: int = 0) -> bytes:
+    """Write JSON in one of several ways that mean the same."""
+    separators = (",", ":") if style & 1 else (" ,\t", " :  ")
+    return json.dumps(value, ensure_ascii=bool(style & 2), separators=separators).encode()
+
+
+RAW_LINES = st.builds(spelt, NEAR_LINES | JSON, st.integers(min_value=0, max_value=3))
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A line with a few bytes put in place of others."""
+    raw = draw(RAW_LINES)
+    at = draw(st.integers(min_value=0, max_value=len(raw)))
+    return raw[:at] + draw(st.binary(max_size=3)) + raw[at + draw(st.integers(min_value=0, max_value=3)) :]
+
+
+def read_strictly(raw: bytes) -> Any:
+    """Read JSON by RFC 8259 with the standard library; raises ValueError."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(constant)
+
+    value = json.loads(raw.decode(), parse_constant=refuse, parse_int=lambda _: 0, parse_float=lambda _: 0.0)
+    json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text
+    return value
+
+
+def fault_by_the_contract(raw: bytes) -> tuple[str, str | None] | None:
+    """Say what contract 8 says of a line, by other means than ours."""
+    try:
+        line = read_strictly(raw)
+    except ValueError:
+        return "invalid_json_line", None
+    if not isinstance(line, dict):
+        return "invalid_request", None
+    for key in ("custom_id", "method", "url", "body"):
+        if key not in line:
+            return "missing_required_parameter", key
+    custom_id = line["custom_id"]
+    is_right = {
+        "custom_id": isinstance(custom_id, str) and 1 <= len(custom_id) <= 512,
+        "method": line["method"] == "POST",
+        "url": isinstance(line["url"], str),
+        "body": isinstance(line["body"], dict),
+    }
+    return next((("invalid_request", key) for key, right in is_right.items() if not right), None)
+
+
+def fault_of(raw: bytes) -> tuple[str, str | None] | None:
+    try:
+        parse_line(raw)
+    except LineFault as fault:
+        return fault.code, fault.param
+    return None
+
+
+@given(RAW_LINES | damaged() | st.binary(max_size=40))
+@example(b'{"custom_id":"a","method":"POST","url":"u","body":{"model":5}}')
+def test_a_line_has_the_fault_that_the_contract_names_or_none(raw: bytes) -> None:
+    assert fault_of(raw) == fault_by_the_contract(raw)
+
+
+@given(RAW_LINES | damaged())
+def test_what_is_accepted_at_once_is_accepted_key_by_key_as_the_same_line(raw: bytes) -> None:
+    try:
+        at_once = lines._decode_line(raw)
+        raw.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    assert parse_line(raw) == at_once
+    assert lines._explain(raw) == at_once
+
+
+@given(RAW_LINES | damaged())
+@example(b'{"custom_id":5,"method":"POST","url":"u","body":{},"custom_id":"a"}')
+@example(b'{"custom_id":"a","method":"POST","url":"u","body":[],"body":{"n":1.10}}')
+def test_what_validation_accepts_the_processor_can_read(raw: bytes) -> None:
+    if fault_of(raw) is None:
+        item = parse_item(raw)
+        assert item.custom_id == parse_line(raw).custom_id
+        assert read_strictly(bytes(item.body)) == read_strictly(raw)["body"]
+
+
+@given(CUSTOM_IDS, JSON)
+def test_the_body_is_passed_on_byte_by_byte(custom_id: str, value: object) -> None:
+    body = b'{ "model":"m",\t"n":[1.10, 1E400, -0, 10000000000000000000000000000000000000001], "x":%b}' % spelt(value)
+    raw = b'{"body": %b ,"custom_id":%b,"method":"POST","url":"/v1/x"}' % (body, spelt(custom_id))
+    assert fault_of(raw) is None
+    item = parse_item(raw)
+    assert (item.custom_id, bytes(item.body)) == (custom_id, body)
+
+
+def test_of_a_key_that_stands_twice_the_last_one_counts() -> None:
+    raw = b'{"custom_id":"a","custom_id":"b","method":"GET","method":"POST","url":"u","body":{"model":1,"model":"m"}}'
+    line = parse_line(raw)
+    assert (line.custom_id, line.method, line.body.model) == ("b", "POST", "m")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"custom_id": "private" * 99},
+        {"custom_id": ["private"]},
+        {"method": "private"},
+        {"url": {"private": "private"}},
+        {"body": "private"},
+    ],
+)
+def test_a_message_says_what_was_expected_and_nothing_of_what_stood_there(wrong: dict[str, Any]) -> None:
+    with pytest.raises(LineFault) as caught:
+        parse_line(json.dumps(a_line("private", content="private") | wrong).encode())
+    assert [caught.value.param] == list(wrong)
+    assert "private" not in caught.value.message
+    assert str(caught.value) == caught.value.message
+
+
+# --- whether it fits a batch ------------------------------------------------------------------------------------------
+
+
+def check(line: dict[str, Any], endpoint: str = CHAT) -> tuple[str, str | None] | None:
+    fault = check_line(parse_line(json.dumps(line).encode()), endpoint)
+    return (fault.code, fault.param) if fault else None
+
+
+def without(line: dict[str, Any], key: str) -> dict[str, Any]:
+    return line | {"body": {k: v for k, v in line["body"].items() if k != key}}
+
+
+def test_a_line_for_the_batchs_endpoint_fits() -> None:
+    assert check(a_line()) is None
+    assert check(a_line(url=EMBEDDINGS, input="alpha"), EMBEDDINGS) is None
+
+
+def test_an_endpoint_that_an_administrator_added_wants_a_model_and_nothing_else() -> None:
+    line = without(a_line(url="/v1/responses"), "messages")
+    assert check(line, "/v1/responses") is None
+    assert check(without(line, "model"), "/v1/responses") == ("invalid_request", "body.model")
+
+
+@pytest.mark.parametrize(
+    ("line", "endpoint", "code", "param"),
+    [
+        (a_line(url=EMBEDDINGS), CHAT, "invalid_url", "url"),
+        (a_line(url="/openai/v1/chat/completions"), CHAT, "invalid_url", "url"),
+        (a_line(url=f"{CHAT}/"), CHAT, "invalid_url", "url"),
+        (without(a_line(), "model"), CHAT, "invalid_request", "body.model"),
+        (a_line(model=None), CHAT, "invalid_request", "body.model"),  # type: ignore[arg-type]
+        (a_line(model=["m"]), CHAT, "invalid_request", "body.model"),  # type: ignore[arg-type]
+        (a_line(model=""), CHAT, "invalid_request", "body.model"),
+        (a_line(model="m" * (MAX_MODEL_CHARS + 1)), CHAT, "invalid_request", "body.model"),
+        (without(a_line(), "messages"), CHAT, "invalid_request", "body.messages"),
+        (a_line(url=EMBEDDINGS), EMBEDDINGS, "invalid_request", "body.input"),
+        (a_line(stream=True), CHAT, "streaming_unsupported", "body.stream"),
+    ],
+)
+def test_a_line_that_does_not_fit_has_the_fault_that_the_contract_names(
+    line: dict[str, Any], endpoint: str, code: str, param: str
+) -> None:
+    assert check(line, endpoint) == (code, param)
+
+
+@pytest.mark.parametrize("value", [False, None, "true", 1])
+def test_only_true_asks_for_a_stream(value: object) -> None:
+    assert check(a_line(stream=value)) is None
+
+
+def test_the_longest_model_name_fits_in_characters_not_bytes() -> None:
+    assert check(a_line(model="模" * MAX_MODEL_CHARS)) is None
+
+
+def test_a_line_with_several_faults_tells_one() -> None:
+    line = without(a_line(url=EMBEDDINGS, stream=True), "messages")
+    assert check(line) == ("invalid_url", "url")
+    assert check(line | {"url": CHAT}) == ("invalid_request", "body.messages")
+
+
+# --- embedding inputs -------------------------------------------------------------------------------------------------
+
+TOKENS = st.lists(st.integers(), min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize("style", range(4))
+@given(
+    value_and_count=st.one_of(
+        st.text(max_size=9).map(lambda text: (text, 1)),
+        TOKENS.map(lambda tokens: (tokens, 1)),
+        st.lists(st.text(max_size=9), max_size=5).map(lambda texts: (texts, len(texts))),
+        st.lists(TOKENS, max_size=5).map(lambda arrays: (arrays, len(arrays))),
+    )
+)
+def test_embedding_inputs_are_counted_as_the_model_server_takes_them(
+    style: int, value_and_count: tuple[object, int]
+) -> None:
+    value, count = value_and_count
+    line = parse_line(spelt(a_line(input=value), style))
+    assert isinstance(line.body.input, Raw)
+    assert count_embedding_inputs(line.body.input) == count
+
+
+@pytest.mark.parametrize("value", [b"null", b"{}", b"7", b"true"])
+def test_an_input_of_no_known_shape_is_one(value: bytes) -> None:
+    assert count_embedding_inputs(Raw(value)) == 1
+
+
+# --- physical lines ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "is_first", "request_"),
+    [
+        (b'{"a":1}', False, b'{"a":1}'),
+        (b'{"a":1}\r', False, b'{"a":1}\r'),
+        (b'\xef\xbb\xbf{"a":1}', True, b'{"a":1}'),
+        (b'\xef\xbb\xbf{"a":1}', False, b'\xef\xbb\xbf{"a":1}'),
+        (b'\xef\xbb\xbf\xef\xbb\xbf{"a":1}', True, b'\xef\xbb\xbf{"a":1}'),
+        (b"", False, b""),
+        (b"\r", False, b""),
+        (b" \t \r", False, b""),
+        (b"\xef\xbb\xbf\r", True, b""),
+        (b"\xef\xbb\xbf", False, b"\xef\xbb\xbf"),
+    ],
+)
+def test_a_blank_line_holds_no_request_and_a_file_may_begin_with_a_mark(
+    line: bytes, is_first: bool, request_: bytes
+) -> None:
+    assert request_of(line, is_first=is_first) == request_

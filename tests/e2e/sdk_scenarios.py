@@ -1,0 +1,231 @@
+"""What a colleague does with the official OpenAI SDK; each scenario is a function that fails by an assertion.
+
+Run as a program in a process of its own, so that the same scenarios meet different SDK versions:
+`python -m tests.e2e.sdk_scenarios NAME`, with OPENAI_BASE_URL, OPENAI_API_KEY and MODEL in the environment.
+"""
+
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import openai
+from openai import OpenAI
+
+MODEL = os.environ.get("MODEL", "")
+ENDS = {"completed", "failed", "expired", "cancelled"}
+Scenario = Callable[[OpenAI], None]
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(function: Scenario) -> Scenario:
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+def lines(prompts: list[str], model: str = MODEL) -> bytes:
+    rows = [
+        {
+            "custom_id": f"row-{n}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": model, "messages": [{"role": "user", "content": prompt}]},
+        }
+        for n, prompt in enumerate(prompts)
+    ]
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def create(client: OpenAI, prompts: list[str], **options: Any) -> Any:
+    uploaded = client.files.create(file=("in.jsonl", lines(prompts)), purpose="batch")
+    return client.batches.create(
+        input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h", **options
+    )
+
+
+def wait(client: OpenAI, batch_id: str, until: Callable[[Any], bool] = lambda batch: batch.status in ENDS) -> Any:
+    for _ in range(600):
+        batch = client.batches.retrieve(batch_id)
+        if until(batch):
+            return batch
+        time.sleep(0.1)
+    raise AssertionError(f"{batch_id} is still {batch.status}")
+
+
+def rows(client: OpenAI, file_id: str) -> dict[str, Any]:
+    text = client.files.content(file_id).text
+    return {row["custom_id"]: row for row in map(json.loads, text.splitlines())}
+
+
+def expect(error: type[openai.APIStatusError], call: Callable[[], Any]) -> Any:
+    try:
+        call()
+    except error as raised:
+        assert raised.request_id, "every answer has an x-request-id"
+        return raised
+    raise AssertionError(f"expected {error.__name__}")
+
+
+@scenario
+def upload_in_every_form(client: OpenAI) -> None:
+    content = lines(["hello"])
+    for file, name in (
+        (("named.jsonl", content), "named.jsonl"),
+        (content, "upload"),
+        (io.BytesIO(content), "upload"),
+    ):
+        uploaded = client.files.create(file=file, purpose="batch")
+        assert uploaded.filename == name, uploaded.filename
+        assert (uploaded.object, uploaded.purpose, uploaded.bytes) == ("file", "batch", len(content))
+        assert uploaded.expires_at == uploaded.created_at + 2_592_000
+        assert client.files.wait_for_processing(uploaded.id, max_wait_seconds=5).status == "processed"
+        assert client.files.retrieve(uploaded.id).id == uploaded.id
+        assert client.files.content(uploaded.id).content == content
+
+
+@scenario
+def upload_with_an_expiry(client: OpenAI) -> None:
+    expiry: Any = {"anchor": "created_at", "seconds": 3_600}
+    uploaded = client.files.create(file=("a.jsonl", lines(["x"])), purpose="batch", expires_after=expiry)
+    assert uploaded.expires_at == uploaded.created_at + 3_600
+
+
+@scenario
+def run_a_batch_to_its_end(client: OpenAI) -> None:
+    prompts = [f"question {n}" for n in range(20)] + ["fail:400 please"]
+    batch = create(client, prompts, metadata={"cast.ai/batch-name": "My content translation batch"})
+    assert (batch.object, batch.status, batch.endpoint) == ("batch", "validating", "/v1/chat/completions")
+    assert batch.expires_at == batch.created_at + 86_400
+    ended = wait(client, batch.id)
+    assert (ended.status, ended.model if hasattr(ended, "model") else MODEL) == ("completed", MODEL)
+    assert ended.metadata == {"cast.ai/batch-name": "My content translation batch"}
+    assert (ended.request_counts.total, ended.request_counts.completed, ended.request_counts.failed) == (21, 20, 1)
+    assert ended.created_at <= ended.in_progress_at <= ended.finalizing_at <= ended.completed_at
+    output, errors = rows(client, ended.output_file_id), rows(client, ended.error_file_id)
+    assert output["row-3"]["response"]["body"]["choices"][0]["message"]["content"] == "echo question 3"
+    assert errors["row-20"]["response"] is None
+    assert errors["row-20"]["error"]["message"] == "as you asked"
+    assert client.files.retrieve(ended.output_file_id).purpose == "batch_output"
+    assert client.files.retrieve(ended.output_file_id).filename == f"{batch.id}_output.jsonl"
+    assert client.files.retrieve(ended.error_file_id).filename == f"{batch.id}_error.jsonl"
+
+
+@scenario
+def read_usage(client: OpenAI) -> None:
+    ended = wait(client, create(client, ["four", "fives"]).id)
+    usage = ended.usage if isinstance(ended.usage, dict) else ended.usage.model_dump()
+    assert (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]) == (9, 4, 13)
+    assert usage["input_tokens_details"]["cached_tokens"] == 0
+    assert usage["output_tokens_details"]["reasoning_tokens"] == 0
+
+
+@scenario
+def download_while_it_is_in_progress(client: OpenAI) -> None:
+    batch = create(client, [f"quick {n}" for n in range(30)] + ["slow:5 one"])
+    running = wait(client, batch.id, lambda b: b.output_file_id is not None or b.status in ENDS)
+    assert running.status == "in_progress", running.status
+    partial = rows(client, running.output_file_id)
+    assert 0 < len(partial) <= 30
+    assert client.files.retrieve(running.output_file_id).status == "uploaded"
+    assert expect(openai.ConflictError, lambda: client.files.delete(running.output_file_id)).code == "file_in_use"
+    ended = wait(client, batch.id)
+    final = rows(client, ended.output_file_id)
+    assert (ended.status, len(final)) == ("completed", 31)
+    assert ended.output_file_id == running.output_file_id
+    assert all(final[custom_id] == row for custom_id, row in partial.items())
+
+
+@scenario
+def cancel_a_running_batch(client: OpenAI) -> None:
+    batch = create(client, [f"done {n}" for n in range(10)] + [f"slow:300 {n}" for n in range(10)])
+    wait(client, batch.id, lambda b: b.request_counts.completed == 10)
+    cancelling = client.batches.cancel(batch.id)
+    assert cancelling.status == "cancelling"
+    assert cancelling.cancelling_at is not None
+    assert client.batches.cancel(batch.id).cancelling_at == cancelling.cancelling_at
+    ended = wait(client, batch.id)
+    assert (ended.status, ended.cancelling_at) == ("cancelled", cancelling.cancelling_at)
+    assert (ended.request_counts.total, ended.request_counts.completed, ended.request_counts.failed) == (20, 10, 0)
+    errors = rows(client, ended.error_file_id)
+    assert len(rows(client, ended.output_file_id)) == 10
+    assert {row["error"]["code"] for row in errors.values()} == {"batch_cancelled"}
+    assert len(errors) == 10
+    assert client.batches.cancel(batch.id).status == "cancelled"
+
+
+@scenario
+def cancel_what_has_ended(client: OpenAI) -> None:
+    ended = wait(client, create(client, ["x"]).id)
+    error = expect(openai.ConflictError, lambda: client.batches.cancel(ended.id))
+    assert (error.type, error.code, error.param) == ("invalid_request_error", None, None)
+    assert error.response.headers["x-should-retry"] == "false"
+
+
+@scenario
+def fail_validation(client: OpenAI) -> None:
+    content = lines(["good"]) + b"{not json\n\n" + lines(["other"], model="no-such-model").replace(b"row-0", b"row-9")
+    uploaded = client.files.create(file=("bad.jsonl", content), purpose="batch")
+    batch = client.batches.create(
+        input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
+    ended = wait(client, batch.id)
+    assert ended.status == "failed"
+    found = [(error.line, error.code, error.param) for error in ended.errors.data]
+    assert found == [(2, "invalid_json_line", None), (4, "model_not_found", "body.model")], found
+    assert (ended.request_counts.total, ended.output_file_id, ended.error_file_id) == (0, None, None)
+
+
+@scenario
+def list_with_auto_paging(client: OpenAI) -> None:
+    created = [create(client, ["x"]).id for _ in range(5)]
+    listed = [batch.id for batch in client.batches.list(limit=2)]
+    assert listed[:5] == created[::-1]
+    assert len(listed) == len(set(listed))
+    files = [file.id for file in client.files.list(limit=3, purpose="batch")]
+    assert len(files) == len(set(files)) >= 5
+    oldest_first = [file.id for file in client.files.list(limit=3, purpose="batch", order="asc")]
+    assert oldest_first == files[::-1]
+    for batch_id in created:
+        wait(client, batch_id)
+
+
+@scenario
+def delete_files(client: OpenAI) -> None:
+    ended = wait(client, create(client, ["x"]).id)
+    for file_id in (ended.input_file_id, ended.output_file_id):
+        deleted = client.files.delete(file_id)
+        assert (deleted.id, deleted.object, deleted.deleted) == (file_id, "file", True)
+        gone = expect(openai.NotFoundError, lambda id_=file_id: client.files.delete(id_))
+        assert gone.param == "id"
+        expect(openai.NotFoundError, lambda id_=file_id: client.files.content(id_))
+        assert file_id not in {file.id for file in client.files.list()}
+    assert client.batches.retrieve(ended.id).output_file_id == ended.output_file_id
+
+
+@scenario
+def use_models(client: OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+    assert client.models.retrieve(MODEL).id == MODEL
+    error = expect(openai.NotFoundError, lambda: client.models.retrieve("some/other:model"))
+    assert (error.code, error.param) == ("model_not_found", "model")
+
+
+@scenario
+def meet_clear_errors(client: OpenAI) -> None:
+    wrong = OpenAI(base_url=client.base_url, api_key="sk-wrong")
+    assert expect(openai.AuthenticationError, lambda: wrong.models.list()).code == "invalid_api_key"
+    missing: Any = {"completion_window": "24h", "endpoint": "/v1/chat/completions"}
+    unknown = "file_0192f0c2-0000-7000-8000-000000000000"
+    not_found = expect(openai.NotFoundError, lambda: client.batches.create(input_file_id=unknown, **missing))
+    assert not_found.param == "input_file_id"
+    empty = expect(openai.BadRequestError, lambda: client.files.create(file=("a.jsonl", b""), purpose="batch"))
+    assert (empty.code, empty.param) == ("empty_file", "file")
+    window: Any = {"completion_window": "48h", "endpoint": "/v1/chat/completions"}
+    assert expect(openai.BadRequestError, lambda: client.batches.create(input_file_id=unknown, **window)).code
+
+
+if __name__ == "__main__":
+    SCENARIOS[sys.argv[1]](OpenAI(max_retries=8))

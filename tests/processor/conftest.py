@@ -1,0 +1,29 @@
+"""What the processor's tests work with: a real bucket in a folder, and the stub model on a free port."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from nightshift_crds.bucket import open_bucket
+from nightshift_crds.bucket.port import Bucket
+from tests.processor.given import Model
+from tests.stub_model import StubModel
+
+
+@pytest.fixture
+async def bucket(tmp_path: Path) -> AsyncIterator[Bucket]:
+    async with open_bucket(f"file://{tmp_path / 'bucket'}") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[Model]:
+    stub = StubModel(latency_s=0)
+    runner = web.AppRunner(stub.build_app(), access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield Model(stub, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    stub.let_go.set()
+    await runner.cleanup()
