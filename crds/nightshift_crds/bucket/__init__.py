@@ -9,12 +9,16 @@ from nightshift_crds.errors import Rejected
 
 
 def open_bucket(url: str) -> AbstractAsyncContextManager[Bucket]:
-    """Open the bucket that a setting names: `file:///PATH`.
+    """Open the bucket that a setting names: `gs://NAME` or `file:///PATH`.
 
     Raises:
         Rejected: no adapter is for this URL.
     """
-    scheme, _, path = url.partition("://")
+    scheme, _, rest = url.partition("://")
     if scheme == "file":
-        return open_directory(Path(path))
-    raise Rejected(f"Expected a bucket URL like file:///PATH, got the scheme {scheme!r}.")
+        return open_directory(Path(rest))
+    if scheme == "gs" and rest.strip("/"):
+        from nightshift_crds.bucket.gcs import open_gcs  # noqa: PLC0415 - 40 MB that other buckets never need
+
+        return open_gcs(rest.strip("/"))
+    raise Rejected(f"Expected a bucket URL like gs://NAME or file:///PATH, got {url!r}.")

@@ -19,11 +19,11 @@ from typing import BinaryIO, TypeVar
 
 from google_crc32c import extend
 
-from nightshift_crds.bucket.port import ObjectInfo
+from nightshift_crds.bucket.blocks import BLOCK_BYTES, join_blocks
+from nightshift_crds.bucket.port import ObjectInfo, check_key
 from nightshift_crds.errors import AlreadyExists, Missing, Unavailable
 
 _T = TypeVar("_T")
-_BLOCK_BYTES = 1 << 20
 _THREADS = 8
 _LISTED_AT_ONCE = 1000
 _UNFINISHED = ".unfinished"
@@ -65,7 +65,7 @@ class DirectoryBucket:
         left = None if end is None else max(end - start, 0)
         try:
             while left is None or left > 0:
-                block = await self._run(lambda: file.read(_BLOCK_BYTES if left is None else min(left, _BLOCK_BYTES)))  # noqa: B023 - awaited here
+                block = await self._run(lambda: file.read(BLOCK_BYTES if left is None else min(left, BLOCK_BYTES)))  # noqa: B023 - awaited here
                 if not block:
                     return
                 left = None if left is None else left - len(block)
@@ -94,8 +94,8 @@ class DirectoryBucket:
         await self._run(lambda: _delete(self._path(key), self._root))
 
     def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        if not all(parts) or {".", ".."} & set(parts) or parts[0] == _UNFINISHED:
+        parts = check_key(key).split("/")
+        if parts[0] == _UNFINISHED:
             raise ValueError(f"not a key: {key!r}")
         return self._root.joinpath(*parts)
 
@@ -125,19 +125,11 @@ def _failing_as_unavailable() -> Iterator[None]:
 
 
 async def _blocks(data: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Join small chunks into blocks that are worth a thread hop."""
     if isinstance(data, bytes):
         yield data
         return
-    held: list[bytes] = []
-    size = 0
-    async for chunk in data:
-        held.append(chunk)
-        size += len(chunk)
-        if size >= _BLOCK_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
-    yield b"".join(held)
+    async for block in join_blocks(data):
+        yield block
 
 
 def _write_all(file: BinaryIO, block: bytes) -> None:
@@ -207,7 +199,7 @@ def _head(path: Path, key: str) -> ObjectInfo | None:
 def _checksum(path: Path, key: str) -> int:
     checksum = 0
     with _open(path, key, 0) as file:
-        while block := file.read(_BLOCK_BYTES):
+        while block := file.read(BLOCK_BYTES):
             checksum = extend(checksum, block)
     return checksum
 

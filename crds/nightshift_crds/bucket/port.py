@@ -63,6 +63,14 @@ class Bucket(Protocol):
         ...
 
 
+def check_key(key: str) -> str:
+    """Give a key back if it is one: a path that can be read in one way only. Pure. Raises ValueError."""
+    parts = key.split("/")
+    if not all(parts) or {".", ".."} & set(parts):
+        raise ValueError(f"not a key: {key!r}")
+    return key
+
+
 async def get(bucket: Bucket, key: str) -> bytes:
     """Read a small object whole. Raises `Missing`."""
     async with aclosing(bucket.read(key)) as chunks:

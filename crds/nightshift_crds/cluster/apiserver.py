@@ -1,0 +1,180 @@
+"""How a request reaches the API server: rate, retries, timeouts, and what each refusal means, in one place.
+
+Reads are repeated freely. A write whose answer was lost is repeated too: guarded writes and names that are functions of
+identity make that safe, and `Reply.repeated` says that "already there" or "already gone" may be our own doing.
+Every retry has jitter; 429 slows all requests of the process down. Sources: kubernetes.md 2.8 and 6.1.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+from kubernetes.aio.client import ApiClient
+
+from nightshift_crds.cluster.port import Manifest
+from nightshift_crds.errors import AlreadyExists, Missing, Refused, Stale, Unavailable
+
+MERGE_PATCH = "application/merge-patch+json"
+_JSON = "application/json"
+_TRIES = 6
+_BASE_S = 0.1
+_CAP_S = 5.0
+_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
+_STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
+"""A watch gets a bookmark every minute; one that is silent for longer is dead."""
+_AGAIN = frozenset({401, 408, 429, 500, 502, 503, 504})
+"""401 too: a token may just have been replaced on disk."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request."""
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: Manifest | None = None
+    content_type: str = _JSON
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer that stands: a success or a verdict.
+
+    Attributes:
+        repeated: an earlier try of the same call, whose answer was lost, may have taken effect.
+    """
+
+    status: int
+    body: Manifest
+    repeated: bool = False
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether a create found the name taken."""
+        return self.status == HTTPStatus.CONFLICT and self.body.get("reason") == "AlreadyExists"
+
+    def accepted(self) -> Manifest:
+        """Give the body of a success. Raises `Missing`, `AlreadyExists`, `Stale` or `Refused` for a verdict."""
+        if self.status < HTTPStatus.MULTIPLE_CHOICES:
+            return self.body
+        message = str(self.body.get("message") or f"the API server answered {self.status}")
+        if self.status == HTTPStatus.NOT_FOUND:
+            raise Missing(message)
+        if self.is_taken:
+            raise AlreadyExists(message)
+        raise (Stale if self.status in {HTTPStatus.CONFLICT, HTTPStatus.GONE} else Refused)(message)
+
+
+class RateLimit:
+    """A token bucket that halves its rate when the server says that it is too much, and recovers within minutes."""
+
+    def __init__(self, per_s: float, clock: Callable[[], float]) -> None:
+        self._full_per_s = per_s
+        self._per_s = per_s
+        self._clock = clock
+        self._held = 2 * per_s
+        self._since = clock()
+
+    def reserve(self) -> float:
+        """Take one request; gives the seconds to wait before it may be sent."""
+        now = self._clock()
+        elapsed_s = now - self._since
+        self._since = now
+        self._per_s = min(self._full_per_s, self._per_s * (1 + 0.02 * elapsed_s))
+        self._held = min(2 * self._per_s, self._held + elapsed_s * self._per_s) - 1
+        return max(-self._held / self._per_s, 0.0)
+
+    def slow_down(self) -> None:
+        """Halve the rate."""
+        self._per_s = max(self._per_s / 2, 1.0)
+
+
+class ApiServer:
+    """One API server, as one process talks to it."""
+
+    def __init__(self, client: ApiClient, limit: RateLimit) -> None:
+        self._client = client
+        self._limit = limit
+
+    async def send(self, call: Call) -> Reply:
+        """Send a request until it has an answer that stands.
+
+        Raises:
+            Unavailable: there is none, however often it was asked.
+        """
+        repeated = False
+        for attempt in range(1, _TRIES + 1):
+            status, headers, body = await self._try(call)
+            if status and status not in _AGAIN:
+                return Reply(status, _parse(body), repeated)
+            if status == HTTPStatus.TOO_MANY_REQUESTS:
+                self._limit.slow_down()
+            else:
+                repeated = True
+            if attempt < _TRIES:
+                await asyncio.sleep(delay_s(attempt, headers.get("Retry-After"), random.random()))  # noqa: S311 - jitter
+        raise Unavailable(f"the API server does not answer {call.method} {call.path}: {status or body.decode()}")
+
+    async def _try(self, call: Call) -> tuple[int, Mapping[str, str], bytes]:
+        try:
+            async with self._open(call, _TIMEOUT) as response:
+                return response.status, response.headers, await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return 0, {}, type(error).__name__.encode()
+
+    async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
+        """Read an answer that goes on, in chunks as they come; ends with the connection.
+
+        Raises:
+            Missing, Stale, Refused: the server's verdict on the request.
+            Unavailable: it did not answer, or the connection broke.
+        """
+        try:
+            async with self._open(call, _STREAM_TIMEOUT) as response:
+                if response.status in _AGAIN:
+                    raise Unavailable(f"the API server answers {call.path} with {response.status}", delay_s=1)
+                if response.status != HTTPStatus.OK:
+                    Reply(response.status, _parse(await response.read())).accepted()
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(
+                f"the API server does not answer {call.path}: {type(error).__name__}", delay_s=1
+            ) from error
+
+    @asynccontextmanager
+    async def _open(self, call: Call, patience: aiohttp.ClientTimeout) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        await asyncio.sleep(self._limit.reserve())
+        request = await self._client.param_serialize(
+            call.method,
+            call.path,
+            query_params=list(call.query),
+            header_params={"Accept": _JSON, "Content-Type": call.content_type},
+            body=call.body,
+            auth_settings=["BearerToken"],
+        )
+        answer = await self._client.call_api(*request, _request_timeout=patience)
+        response: aiohttp.ClientResponse = answer.response
+        async with response:
+            yield response
+
+
+def delay_s(attempt: int, retry_after: str | None, luck: float) -> float:
+    """Say how long to wait after a try that had no verdict; `luck` is a random number in [0, 1). Pure."""
+    asked_s = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
+    backoff_s = min(_CAP_S, _BASE_S * 2.0**attempt)
+    return float(max(min(asked_s, 2 * _CAP_S), backoff_s * (0.5 + 0.5 * luck)))
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:  # a proxy on the way says something in HTML
+        return {}
