@@ -500,20 +500,46 @@ class ModelService(Part):
     """Requests in flight at once, of one processor."""
 
 
+class ModelVolume(Part):
+    """A volume of a model server and where it is mounted, read-only. No path of the node can be one."""
+
+    name: Annotated[str, Field(max_length=63)]
+    mount_path: Annotated[str, Field(max_length=256, pattern="^/")]
+    persistent_volume_claim: Name | None = None
+    """Name of a claim that many nodes may read."""
+    image: Text | None = None
+    """An OCI image with the model's files."""
+    config_map: Name | None = None
+    secret: Name | None = None
+
+
 class ModelServer(Part):
     """A model server that is started for the life of a batch, beside its processor on a GPU node."""
 
     image: Text
     args: Annotated[list[Text], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "atomic"})] = []
+    env: FreeMap = {}
+    run_as_user: Annotated[int, Field(ge=1)] | None = None
+    """User that the container runs as; needed where the image would run as root, which no pod of a batch may."""
     resources: Opaque = {}
+    """Limits of the container; the GPUs are among them. Requests are the same."""
+    resource_claim_template: Name | None = None
+    """ResourceClaimTemplate by which the pod gets its devices, where they are not counted in `resources`."""
     node_selector: FreeMap = {}
     tolerations: Annotated[
         list[Opaque], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = []
+    """Besides that of GPU nodes, which is always there."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     readiness_path: Annotated[str, Field(max_length=256)] = "/health"
+    """Answers 200 once the model is loaded."""
+    startup_seconds: Annotated[int, Field(ge=10, le=7200)] = 1800
+    """How long loading the model may take before the server is started again."""
     shm_size: Annotated[str, Field(max_length=16)] | None = None
-    volumes: Annotated[list[Opaque], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})] = []
+    """Size of `/dev/shm`, which counts as memory."""
+    volumes: Annotated[
+        list[ModelVolume], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    ] = []
     max_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
 
 

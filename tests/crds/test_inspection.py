@@ -62,7 +62,9 @@ def write(kind: str, model: str, number: int) -> bytes:
         "no id": {key: value for key, value in a_line().items() if key != "custom_id"},
         "array": ["row"],
     }.get(kind)
-    return json.dumps(line).encode() if line else {"long": b"x" * 2_001, "broken": b"{", "spaces": b" \t"}.get(kind, b"")
+    return (
+        json.dumps(line).encode() if line else {"long": b"x" * 2_001, "broken": b"{", "spaces": b" \t"}.get(kind, b"")
+    )
 
 
 def expect(kinds: list[tuple[str, str]], endpoint: str) -> Expected:

@@ -253,7 +253,7 @@ async def open_kube(namespaces: tuple[str, ...], requests_per_s: float) -> Async
         if "KUBERNETES_SERVICE_HOST" in os.environ:
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            await load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            await load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError) as error:
         raise Rejected(f"There is no Kubernetes to talk to: {error}") from None
     configuration.connection_pool_maxsize = 100

@@ -1,0 +1,68 @@
+{{/* What both Deployments' pods share. Takes a list of the context and a role. */}}
+{{- define "nightshift.pod" -}}
+{{- $context := index . 0 -}}
+{{- $role := index . 1 -}}
+{{- $values := index $context.Values $role -}}
+serviceAccountName: {{ include "nightshift.fullname" $context }}-{{ $role }}
+terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+securityContext: {{- toYaml $context.Values.podSecurityContext | nindent 2 }}
+{{- with $context.Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "nightshift.container" -}}
+{{- $context := index . 0 -}}
+{{- $role := index . 1 -}}
+name: {{ $role }}
+image: {{ include "nightshift.image" $context }}
+imagePullPolicy: {{ $context.Values.image.pullPolicy }}
+command: [nightshift-{{ $role }}]
+resources: {{- toYaml (index $context.Values $role).resources | nindent 2 }}
+securityContext:
+  allowPrivilegeEscalation: false
+  capabilities: {drop: [ALL]}
+  readOnlyRootFilesystem: true
+{{- end }}
+
+{{/* What both roles are told, then the settings of both and of the one. */}}
+{{- define "nightshift.env" -}}
+{{- $context := index . 0 -}}
+{{- $values := index $context.Values (index . 1) -}}
+- name: NIGHTSHIFT_CLUSTER
+  value: kubernetes://{{ include "nightshift.namespaces" $context | fromJsonArray | join "," }}
+- name: NIGHTSHIFT_BUCKET
+  value: {{ $context.Values.bucket | quote }}
+- name: NIGHTSHIFT_INSTALLATION
+  value: {{ include "nightshift.installation" $context | quote }}
+{{- range $name, $value := merge (dict) $values.settings $context.Values.settings }}
+- name: NIGHTSHIFT_{{ $name | snakecase | upper }}
+  value: {{ include "nightshift.settingText" $value | quote }}
+{{- end }}
+{{- with concat $context.Values.extraEnv $values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* JSON, since it alone writes 104857600 and not 1.048576e+08. */}}
+{{- define "nightshift.settingText" -}}
+{{- if kindIs "string" . -}}
+{{- . -}}
+{{- else if kindIs "slice" . -}}
+{{- join "," . -}}
+{{- else -}}
+{{- toJson . -}}
+{{- end -}}
+{{- end }}

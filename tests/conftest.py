@@ -1,0 +1,75 @@
+"""What tests marked `cluster` stand on: a Kubernetes and a bucket emulator, a namespace and a bucket for each test."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from tests.gcs import running_gcs
+
+if TYPE_CHECKING:
+    from kubernetes.client import CoreV1Api
+
+    from tests.kubernetes import Kubernetes
+
+
+@pytest.fixture(scope="session")
+def kubernetes() -> "Iterator[Kubernetes]":
+    """A running cluster with our CRDs."""
+    from tests.kubernetes import find_or_start, install_crds  # noqa: PLC0415 - most tests need no Kubernetes client
+
+    found = find_or_start()
+    install_crds(found)
+    yield found
+    if found.stop and os.environ.get("CI") == "true":
+        subprocess.run(found.stop, check=True)
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(kubernetes: "Kubernetes") -> Path:
+    """How to reach the cluster, as its administrator."""
+    return kubernetes.kubeconfig
+
+
+@pytest.fixture(scope="session")
+def kubernetes_api(kubernetes: "Kubernetes") -> "Iterator[CoreV1Api]":
+    """The cluster, beside the code under test."""
+    from tests.kubernetes import connected  # noqa: PLC0415 - as above
+
+    with connected(kubernetes) as api:
+        yield api
+
+
+@pytest.fixture
+def namespace(kubernetes_api: "CoreV1Api") -> Iterator[str]:
+    """A namespace of the test's own."""
+    from tests.kubernetes import fresh_namespace  # noqa: PLC0415 - as above
+
+    with fresh_namespace(kubernetes_api) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[str]:
+    """The URL of a bucket emulator."""
+    from tests.kubernetes import tools  # noqa: PLC0415 - as above
+
+    with running_gcs(tools() / "fake-gcs-server") as url:
+        yield url
+
+
+@pytest.fixture
+def gcs_bucket(gcs: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a new bucket in the emulator, which Google's client finds from here on."""
+    from google.cloud import storage  # noqa: PLC0415 - most tests need no bucket client
+
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs)
+    name = f"test-{uuid4().hex[:12]}"
+    client = storage.Client()
+    client.create_bucket(name)
+    client.close()
+    return name
