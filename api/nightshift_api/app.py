@@ -5,7 +5,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import ASGIApp
 
 from nightshift_api.auth import Authenticate, Keyring
@@ -50,11 +50,8 @@ def _mount(prefix: str, operations: list[Operation], keyring: Keyring) -> BaseRo
     routes: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         routes.setdefault(operation.path, {})[operation.method] = operation
-    return Mount(
-        prefix,
-        routes=[_route(path, by_method) for path, by_method in routes.items()],
-        middleware=[Middleware(Authenticate, keyring=keyring)],
-    )
+    router = Router([_route(path, by_method) for path, by_method in routes.items()], redirect_slashes=False)
+    return Mount(prefix, router, middleware=[Middleware(Authenticate, keyring=keyring)])
 
 
 def _route(path: str, by_method: dict[str, Operation]) -> Route:

@@ -10,9 +10,11 @@ from nightshift_api.auth import namespace_of
 from nightshift_api.context import Context
 from nightshift_api.paging import paginate, parse_cursor, render_page
 from nightshift_api.parsing import parse_body, parse_fields
-from nightshift_api.progress import read_state
+from nightshift_api.progress import is_running, read_running
+from nightshift_api.resources import read_all
 from nightshift_api.responses import respond
 from nightshift_api.wire import (
+    ENDPOINTS,
     BatchObject,
     BatchStatus,
     BatchUsage,
@@ -30,7 +32,7 @@ from nightshift_crds.errors import Conflict, Missing, NotFound, Rejected, Stale,
 from nightshift_crds.lifecycle import Phase, Sealing, is_terminal
 from nightshift_crds.models import BatchInput, BatchJob, BatchJobSpec, BatchJobStatus, FilePhase, StoredFile, TokenUsage
 from nightshift_crds.names import IdKind, ResultKind
-from nightshift_crds.records import State, usage_of
+from nightshift_crds.records import State, sum_states, usage_of
 
 _CANCEL_TRIES = 10
 _LOST = frozenset({Sealing.EXPIRED, Sealing.FAILED})
@@ -137,8 +139,9 @@ class Batches:
 
     async def create(self, request: Request) -> Response:
         """Create a batch; its content is checked later."""
-        body = parse_body(CreateBatch, await read_body(request, self._context.settings.max_body_bytes))
-        self._check_endpoint(body.endpoint)
+        settings = self._context.settings
+        raw = await read_body(request, settings.max_body_bytes)
+        body = parse_body(CreateBatch, raw, {ENDPOINTS: settings.endpoints})
         namespace = namespace_of(request)
         await self._check_input(namespace, body.input_file_id)
         name = names.resource_name(IdKind.BATCH, self._context.make_uuid())
@@ -149,8 +152,7 @@ class Batches:
     async def list(self, request: Request) -> Response:
         """List batches, newest first, as their status has them."""
         query = parse_fields(ListBatches, request.query_params)
-        selector = Selector(namespace_of(request))
-        batches = [BatchJob.parse(m) async for m in each(self._context.cluster, BATCH_JOB, selector)]
+        batches = await read_all(self._context.cluster, BatchJob, Selector(namespace_of(request)))
         rows = {batch.id: (_seconds(batch.created), batch) for batch in batches}
         after = parse_cursor(IdKind.BATCH, query.after, lambda id_: rows[id_][0] if id_ in rows else None)
         chosen, has_more = paginate(
@@ -161,8 +163,7 @@ class Batches:
 
     async def get(self, request: Request) -> Response:
         """Show a batch as it is now."""
-        batch = await self._find(request)
-        return respond(self._show(batch, await read_state(self._context.bucket, batch)))
+        return respond(await self._show_live(request, await self._find(request)))
 
     async def cancel(self, request: Request) -> Response:
         """Ask for a cancel. Its body is empty, whatever its type says, and is not read."""
@@ -170,9 +171,9 @@ class Batches:
             batch = await self._find(request)
             try:
                 batch = await self._ask_to_cancel(batch)
-            except Stale:
+            except (Stale, Missing):
                 continue  # somebody wrote in between: look again whether a cancel is still possible
-            return respond(self._show(batch, await read_state(self._context.bucket, batch)))
+            return respond(await self._show_live(request, batch))
         raise Unavailable("the batch changes faster than it can be cancelled", delay_s=1)
 
     async def _ask_to_cancel(self, batch: BatchJob) -> BatchJob:
@@ -188,14 +189,18 @@ class Batches:
         }
         return BatchJob.parse(await self._context.cluster.patch(BATCH_JOB, metadata.namespace, metadata.name, patch))
 
+    async def _show_live(self, request: Request, batch: BatchJob) -> BatchObject:
+        """Show a batch with its progress. Where that has gaps it may be being cleared: look again, it has ended."""
+        progress = await read_running(self._context.bucket, batch)
+        if progress is None:
+            return self._show(batch, None)
+        if len(progress) < (batch.status.slices or 1):
+            batch = await self._find(request)
+        state = sum_states(found.state for found in progress.values()) if is_running(batch) else None
+        return self._show(batch, state)
+
     def _show(self, batch: BatchJob, state: State | None) -> BatchObject:
         return render_batch(batch, state, self._context.settings.completion_window_s)
-
-    def _check_endpoint(self, endpoint: str) -> None:
-        allowed = self._context.settings.endpoints
-        if endpoint not in allowed:
-            message = f"Invalid 'endpoint': expected one of {', '.join(allowed)}."
-            raise Rejected(message, code="invalid_value", param="endpoint")
 
     async def _check_input(self, namespace: str, file_id: str) -> None:
         value = names.parse_id(IdKind.FILE, file_id)

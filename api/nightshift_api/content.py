@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nightshift_crds import names
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.errors import Missing
-from nightshift_crds.models import FileSource
+from nightshift_crds.models import FilePhase, FileSource, StoredFile
 from nightshift_crds.names import ResultKind
 from nightshift_crds.records import Progress, State
 from nightshift_crds.slicelog import read_lines, read_progress
@@ -21,20 +21,47 @@ class Content:
     chunks: AsyncIterator[bytes]
 
 
-async def sealed_content(bucket: Bucket, key: str) -> Content:
-    """Open a file that changes no more. Raises `Missing`."""
+async def measure(bucket: Bucket, file: StoredFile) -> int:
+    """Tell how much can be read of a file; one that is being written exists once it has a line. Raises `Missing`."""
+    if file.status.phase is FilePhase.READY:
+        return file.status.bytes
+    return (await _find_lines(bucket, file.spec.source)).size
+
+
+async def open_content(bucket: Bucket, file: StoredFile) -> Content:
+    """Open what can be read of a file and read the first of it, so that what fails at once does so here.
+
+    Raises `Missing`.
+    """
+    found = await _find_bytes(bucket, file)
+    first = await anext(found.chunks, b"")
+    return Content(found.size, _go_on(first, found.chunks))
+
+
+async def _go_on(first: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+async def _find_bytes(bucket: Bucket, file: StoredFile) -> Content:
+    if file.status.phase is not FilePhase.READY:
+        return await _find_lines(bucket, file.spec.source)
+    key = names.file_key(file.id)
     info = await bucket.head(key)
     if info is None:
         raise Missing(key)
     return Content(info.size, bucket.read(key))
 
 
-async def growing_content(bucket: Bucket, source: FileSource) -> Content:
-    """Open what a running batch has made durable so far: the logs of its slices up to their progress."""
+async def _find_lines(bucket: Bucket, source: FileSource) -> Content:
+    """Find what a running batch has made durable so far: the logs of its slices up to their progress."""
     if source.batch_uid is None or source.kind is None:
         raise Missing("a file that no batch writes")
     progress = await read_progress(bucket, source.batch_uid)
     size = sum(size_of(source.kind, found.state) for found in progress.values())
+    if not size:
+        raise Missing("a file without a line")
     return Content(size, _lines_so_far(bucket, source.batch_uid, source.kind, progress))
 
 

@@ -1,28 +1,34 @@
 """The Files API: upload, list, get, content, delete (contract 3)."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Literal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Literal, TypeVar
 from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from nightshift_api.auth import namespace_of
-from nightshift_api.content import Content, growing_content, sealed_content
+from nightshift_api.content import measure, open_content
 from nightshift_api.context import Context
 from nightshift_api.paging import paginate, parse_cursor, render_page
 from nightshift_api.parsing import parse_fields
 from nightshift_api.progress import batch_of
+from nightshift_api.resources import read_all
 from nightshift_api.responses import respond
 from nightshift_api.upload import Upload, receive_upload
 from nightshift_api.wire import DeletedFile, FileObject, ListFiles
 from nightshift_crds import names
+from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Manifest, Propagation, Selector, each
-from nightshift_crds.errors import Conflict, Missing, NotFound
+from nightshift_crds.errors import Conflict, Missing, NotFound, Unavailable
 from nightshift_crds.inspection import fit_verdict
 from nightshift_crds.lifecycle import is_terminal
-from nightshift_crds.models import BatchJob, FilePhase, StoredFile, StoredFileSpec, StoredFileStatus
+from nightshift_crds.models import FilePhase, StoredFile, StoredFileSpec, StoredFileStatus
 from nightshift_crds.names import IdKind
+
+_T = TypeVar("_T")
 
 
 def render_file(file: StoredFile, size: int) -> FileObject:
@@ -31,12 +37,23 @@ def render_file(file: StoredFile, size: int) -> FileObject:
     return FileObject(
         id=file.id,
         bytes=size,
-        created_at=int(file.created.timestamp()),
+        created_at=created_at(file),
         expires_at=int(file.status.expires_at.timestamp()) if file.status.expires_at else None,
         filename=file.spec.filename,
         purpose=file.spec.purpose,
         status=status,
     )
+
+
+def created_at(file: StoredFile) -> int:
+    """Tell when a file came into being, in seconds. Pure.
+
+    It is the time that is in its id: a resource may be made much later (a long upload, a batch that queues), and a list
+    that went by that could not go on behind a file that has been deleted.
+    """
+    value = names.parse_id(IdKind.FILE, file.id)
+    milliseconds = names.uuid7_ms(value) if value else None
+    return int(file.created.timestamp()) if milliseconds is None else milliseconds // 1000
 
 
 def is_live(file: StoredFile, now: datetime) -> bool:
@@ -69,9 +86,9 @@ class Files:
         """List files, newest first."""
         query = parse_fields(ListFiles, request.query_params)
         now = self._context.now()
-        selector = Selector(namespace_of(request), fields=f"spec.purpose={query.purpose}" if query.purpose else "")
-        files = [StoredFile.parse(manifest) async for manifest in each(self._context.cluster, STORED_FILE, selector)]
-        rows = {file.id: (int(file.created.timestamp()), file) for file in files if is_listed(file, now)}
+        files = await read_all(self._context.cluster, StoredFile, Selector(namespace_of(request)))
+        wanted = (file for file in files if is_listed(file, now) and query.purpose in {None, file.spec.purpose})
+        rows = {file.id: (created_at(file), file) for file in wanted}
         after = parse_cursor(IdKind.FILE, query.after, lambda id_: rows[id_][0] if id_ in rows else None)
         chosen, has_more = paginate(
             (((at, id_), file) for id_, (at, file) in rows.items()),
@@ -84,22 +101,18 @@ class Files:
 
     async def get(self, request: Request) -> Response:
         """Show a file."""
-        file = await self._find(request)
-        size = file.status.bytes if file.status.phase is FilePhase.READY else (await self._open(file)).size
+        file, size = await self._look(request, measure)
         return respond(render_file(file, size))
 
     async def content(self, request: Request) -> Response:
         """Download a file, or as much of it as there is."""
-        file = await self._find(request)
-        content = await self._open(file)
+        file, content = await self._look(request, open_content)
         headers = {"content-length": str(content.size), "content-disposition": _disposition(file.spec.filename)}
         return StreamingResponse(content.chunks, headers=headers, media_type="application/octet-stream")
 
     async def delete(self, request: Request) -> Response:
         """Delete a file that no unfinished batch uses."""
-        file = await self._find(request)
-        if file.status.phase is FilePhase.WRITING:
-            await self._open(file)
+        file, _ = await self._look(request, measure)
         await self._refuse_if_used(file)
         metadata = file.metadata
         try:
@@ -108,7 +121,8 @@ class Files:
             )
         except Missing:
             raise _unknown() from None
-        await self._context.bucket.delete(names.file_key(file.id))
+        with suppress(Unavailable):  # the file is gone for its owner; the sweep takes bytes without a StoredFile
+            await self._context.bucket.delete(names.file_key(file.id))
         return respond(DeletedFile(id=file.id))
 
     async def _record(self, upload: Upload, namespace: str, name: str) -> StoredFile:
@@ -120,9 +134,10 @@ class Files:
             expires_after_seconds=expires_after.seconds if expires_after else None,
         )
         cluster = self._context.cluster
-        created = await cluster.create(STORED_FILE, StoredFile.build({"name": name, "namespace": namespace}, spec))
+        manifest = StoredFile.build({"name": name, "namespace": namespace}, spec)
+        created = StoredFile.parse(await cluster.create(STORED_FILE, manifest))
         life_s = spec.expires_after_seconds or self._context.settings.default_expiry_s
-        status = _uploaded_status(upload, StoredFile.parse(created).created + timedelta(seconds=life_s))
+        status = _uploaded_status(upload, datetime.fromtimestamp(created_at(created) + life_s, UTC))
         return StoredFile.parse(await cluster.patch_status(STORED_FILE, namespace, name, {"status": status}))
 
     async def _find(self, request: Request) -> StoredFile:
@@ -139,23 +154,24 @@ class Files:
             raise _unknown()
         return file
 
-    async def _open(self, file: StoredFile) -> Content:
-        """Open what can be read of a file; one that is still being written exists once it has a line."""
-        try:
-            if file.status.phase is FilePhase.READY:
-                return await sealed_content(self._context.bucket, names.file_key(file.id))
-            content = await growing_content(self._context.bucket, file.spec.source)
-        except Missing:
-            raise _unknown() from None
-        if not content.size:
-            raise _unknown()
-        return content
+    async def _look(
+        self, request: Request, read: Callable[[Bucket, StoredFile], Awaitable[_T]]
+    ) -> tuple[StoredFile, _T]:
+        """Find the file that the path names and read of its bytes.
+
+        While we look it may be sealed, and the logs that it grew in cleared: then a second look finds it whole.
+        """
+        for _ in range(2):
+            file = await self._find(request)
+            with suppress(Missing):
+                return file, await read(self._context.bucket, file)
+        raise _unknown()
 
     async def _refuse_if_used(self, file: StoredFile) -> None:
         selector = Selector(file.metadata.namespace, fields=f"spec.input.fileId={file.id}")
-        users = [BatchJob.parse(m) async for m in each(self._context.cluster, BATCH_JOB, selector)]
+        phases = [m.get("status", {}).get("phase") async for m in each(self._context.cluster, BATCH_JOB, selector)]
         source = await batch_of(self._context.cluster, file)
-        if any(not is_terminal(batch.phase) for batch in [*users, *([source] if source else [])]):
+        if any(not is_terminal(phase) for phase in [*phases, *([source.phase] if source else [])]):
             raise Conflict("The file is used by a batch that has not ended.", code="file_in_use", param="id")
 
 

@@ -29,7 +29,8 @@ def main() -> None:
         settings = Settings.load(os.environ)
         uvloop.run(serve(settings))
     except Rejected as error:
-        sys.exit(f"nightshift-api: {error}")
+        sys.stderr.write(f"nightshift-api: {error.message}\n")
+        sys.exit(2)
 
 
 async def serve(settings: Settings) -> None:
@@ -45,6 +46,7 @@ async def serve(settings: Settings) -> None:
             log_config=None,
             access_log=False,
             lifespan="off",
+            ws="none",
             timeout_graceful_shutdown=settings.shutdown_grace_s,
             server_header=False,
         )

@@ -25,7 +25,7 @@ _CODES: Mapping[str, str] = {
 _STAGES: Mapping[str, int] = {"metadata": 3, "output_expires_after": 4, "expires_after": 4}
 
 
-def parse_body(model: type[_W], body: bytes) -> _W:
+def parse_body(model: type[_W], body: bytes, context: Mapping[str, Any] | None = None) -> _W:
     """Read a JSON body; the first failure in the order of contract 14 wins. Raises `Rejected`."""
     try:
         fields = from_json(body, allow_inf_nan=False)
@@ -33,13 +33,17 @@ def parse_body(model: type[_W], body: bytes) -> _W:
         raise Rejected("Expected the body to be JSON.") from None
     if not isinstance(fields, dict):
         raise Rejected("Expected the body to be a JSON object.")
-    return parse_fields(model, fields, strict=True)
+    return _validate(model, fields, context, strict=True)
 
 
-def parse_fields(model: type[_W], fields: Mapping[str, Any], *, strict: bool = False) -> _W:
-    """Check fields against a model; without `strict` numbers may be spelt as strings, as queries and forms do."""
+def parse_fields(model: type[_W], fields: Mapping[str, Any]) -> _W:
+    """Check the fields of a query or a form, where numbers are spelt as strings. Raises `Rejected`."""
+    return _validate(model, fields, None, strict=False)
+
+
+def _validate(model: type[_W], fields: Mapping[str, Any], context: Mapping[str, Any] | None, *, strict: bool) -> _W:
     try:
-        return model.model_validate(fields, strict=strict)
+        return model.model_validate(fields, strict=strict, context=context)
     except ValidationError as error:
         found = sorted(error.errors(include_url=False), key=_rank)
         raise _rejected(found[0]) from None
@@ -62,8 +66,8 @@ def _code(error: ErrorDetails) -> str:
 
 
 def _rejected(error: ErrorDetails) -> Rejected:
-    path = [str(step) for step in error["loc"] if step != "[key]"]
-    param = path[0] if error["loc"][-1] == "[key]" else ".".join(path)
+    path = [str(step) for step in error["loc"]]
+    param = path[0] if path[2:] == ["[key]"] else ".".join(path)
     return Rejected(f"Invalid '{param}': {_sentence(error)}", code=_code(error), param=param)
 
 

@@ -5,17 +5,20 @@ from nightshift_crds.cluster.port import BATCH_JOB, Cluster
 from nightshift_crds.errors import Missing
 from nightshift_crds.lifecycle import Phase
 from nightshift_crds.models import BatchJob, StoredFile
-from nightshift_crds.records import State, sum_states
+from nightshift_crds.records import Progress
 from nightshift_crds.slicelog import read_progress
 
 _RUNNING = frozenset({Phase.IN_PROGRESS, Phase.FINALIZING, Phase.CANCELLING})
 
 
-async def read_state(bucket: Bucket, batch: BatchJob) -> State | None:
-    """Read what a batch has come to; None where its status alone is the truth."""
-    if batch.phase not in _RUNNING:
-        return None
-    return sum_states(found.state for found in (await read_progress(bucket, batch.metadata.uid)).values())
+def is_running(batch: BatchJob) -> bool:
+    """Tell whether the bucket may know more of a batch than its status does. Pure."""
+    return batch.phase in _RUNNING
+
+
+async def read_running(bucket: Bucket, batch: BatchJob) -> dict[int, Progress] | None:
+    """Read the progress of every slice that has one; None where the status alone is the truth."""
+    return await read_progress(bucket, batch.metadata.uid) if is_running(batch) else None
 
 
 async def batch_of(cluster: Cluster, file: StoredFile) -> BatchJob | None:

@@ -1,14 +1,23 @@
 """What the API is told at start."""
 
+import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from nightshift_crds.lines import CHAT, EMBEDDINGS
+from nightshift_crds.models import MAX_ENDPOINTS
 from nightshift_crds.settings import CommonSettings, Words
 
 MIB = 1 << 20
+
+
+def _check_words(shape: re.Pattern[str], words: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(shape.fullmatch(word) for word in words):
+        raise ValueError(f"expected words like {shape.pattern}")
+    return words
 
 
 class Settings(CommonSettings):
@@ -26,9 +35,13 @@ class Settings(CommonSettings):
     """Name of this installation; written into a bucket that has no owner yet."""
     adopt_bucket: bool = False
     """Whether to take over a bucket that names another installation as its owner."""
-    ready_leases: Words = ()
+    ready_leases: Annotated[Words, AfterValidator(partial(_check_words, re.compile("[^/]+/[^/]+")))] = ()
     """Leases (`namespace/name`) that must be held for `/healthz` to answer 200: the parts of a local installation."""
-    endpoints: Words = (CHAT, EMBEDDINGS)
+    endpoints: Annotated[
+        Words,
+        Field(min_length=1, max_length=MAX_ENDPOINTS),
+        AfterValidator(partial(_check_words, re.compile("/v1/[a-z0-9/_-]{1,60}"))),
+    ] = (CHAT, EMBEDDINGS)
     """Endpoints that a batch may name, separated by commas."""
     max_file_bytes: Annotated[int, Field(ge=1)] = 100 * MIB
     """Size of an uploaded file in bytes; a larger one is answered with 413 while it arrives."""

@@ -18,9 +18,6 @@ class Trace:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         request_id = f"req_{uuid4().hex}"
         started = time.perf_counter()
         status = 500

@@ -5,6 +5,7 @@ staged under the file's own key before the other fields are known, and taken awa
 its StoredFile has a status, a file does not exist.
 """
 
+import unicodedata
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -101,11 +102,11 @@ def _too_large(max_bytes: int) -> Rejected:
 def _clean_name(filename: str) -> str:
     """Strip directories and control characters, and refuse an extension other than `.jsonl`; none is fine."""
     base = filename.replace("\\", "/").rpartition("/")[2]
-    name = "".join(char for char in base if char.isprintable())[:_MAX_FILENAME_CHARS] or "upload"
-    extension = PurePosixPath(name).suffix
-    if extension and extension.lower() != ".jsonl":
+    path = PurePosixPath("".join(char for char in base if unicodedata.category(char) != "Cc"))
+    if path.suffix and path.suffix.lower() != ".jsonl":
         raise Rejected("Expected a file with the extension '.jsonl'.", code="invalid_file_format", param="file")
-    return name
+    stem = "" if path.name == ".." else path.stem
+    return stem[: _MAX_FILENAME_CHARS - len(path.suffix)] + path.suffix or "upload"
 
 
 def _accept(received: _Received) -> Upload:
@@ -190,7 +191,7 @@ def _parser(request: Request, settings: Settings) -> PushMultipartParser:
     kind, options = parse_options_header(request.headers.get("content-type", ""))  # type: ignore[no-untyped-call]
     if kind != "multipart/form-data":
         raise Rejected("Expected the request to be multipart/form-data.", status=415)
-    if int(request.headers.get("content-length", "0")) > settings.max_file_bytes + _MAX_FIELD_BYTES * _MAX_PARTS:
+    if _declared_bytes(request) > settings.max_file_bytes + _MAX_FIELD_BYTES * _MAX_PARTS:
         raise _too_large(settings.max_file_bytes)
     try:
         return PushMultipartParser(options.get("boundary", ""), max_segment_count=_MAX_PARTS)
@@ -198,5 +199,12 @@ def _parser(request: Request, settings: Settings) -> PushMultipartParser:
         raise _broken(error) from None
 
 
+def _declared_bytes(request: Request) -> int:
+    try:
+        return int(request.headers.get("content-length", "0"))
+    except ValueError:  # whoever declares nonsense declares nothing: bytes are counted as they come
+        return 0
+
+
 def _broken(error: MultipartError) -> Rejected:
-    return Rejected(f"The multipart form is not valid: {error}.")
+    return Rejected(f"The multipart form is not valid: {error.args[0]}.")

@@ -3,14 +3,18 @@
 Pure. `/openapi.json` is generated from these, and every response is one of these, so that it is true.
 """
 
+import re
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from nightshift_crds.models import MAX_EXPIRY_S, MAX_METADATA_PAIRS, MIN_EXPIRY_S, MetadataValue
 
 MAX_BATCHES_PER_PAGE = 100
 MAX_FILES_PER_PAGE = 10_000
+ENDPOINTS = "endpoints"
+_INTEGER = re.compile("-?[0-9]+")
 
 
 class Wire(BaseModel):
@@ -22,21 +26,39 @@ class Wire(BaseModel):
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
+def _refuse_other_spellings(value: object) -> object:
+    if isinstance(value, str) and not _INTEGER.fullmatch(value):
+        raise PydanticCustomError("int_parsing", "it should be an integer, written in digits")
+    return value
+
+
+InDigits = BeforeValidator(_refuse_other_spellings)
+"""In a query or a form pydantic alone would also take `1.0`, `1_0` and ` 1`."""
+
+
 class ExpiresAfter(Wire):
     """When a file shall go."""
 
     anchor: Literal["created_at"]
-    seconds: Annotated[int, Field(ge=MIN_EXPIRY_S, le=MAX_EXPIRY_S)]
+    seconds: Annotated[int, Field(ge=MIN_EXPIRY_S, le=MAX_EXPIRY_S), InDigits]
 
 
 MetadataKey = Annotated[str, Field(max_length=64)]
 
 
+def _check_endpoint(endpoint: str, info: ValidationInfo) -> str:
+    assert info.context is not None
+    allowed = info.context[ENDPOINTS]
+    if endpoint not in allowed:
+        raise PydanticCustomError("unsupported", "it should be one of {allowed}", {"allowed": ", ".join(allowed)})
+    return endpoint
+
+
 class CreateBatch(Wire):
-    """Body of `POST /batches`."""
+    """Body of `POST /batches`; which endpoints there are is said by the context of its validation."""
 
     input_file_id: str
-    endpoint: str
+    endpoint: Annotated[str, AfterValidator(_check_endpoint)]
     completion_window: Literal["24h"]
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_PAIRS)] | None = None
     output_expires_after: ExpiresAfter | None = None
@@ -45,7 +67,7 @@ class CreateBatch(Wire):
 class ListBatches(Wire):
     """Query of `GET /batches`."""
 
-    limit: Annotated[int, Field(ge=1, le=MAX_BATCHES_PER_PAGE)] = 20
+    limit: Annotated[int, Field(ge=1, le=MAX_BATCHES_PER_PAGE), InDigits] = 20
     after: str | None = None
 
 
@@ -53,7 +75,7 @@ class ListFiles(Wire):
     """Query of `GET /files`."""
 
     purpose: str | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_FILES_PER_PAGE)] = MAX_FILES_PER_PAGE
+    limit: Annotated[int, Field(ge=1, le=MAX_FILES_PER_PAGE), InDigits] = MAX_FILES_PER_PAGE
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
 

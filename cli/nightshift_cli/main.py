@@ -10,7 +10,7 @@ import click
 from nightshift_cli.local.setup import DataDir, parse_keys, parse_model_keys, parse_models, write_keys
 from nightshift_cli.local.supervisor import Installation, lock_data_dir, supervise
 from nightshift_cli.submit import Submission, submit
-from nightshift_crds.errors import Rejected
+from nightshift_crds.errors import Rejected, Unavailable
 from nightshift_crds.logs import configure_logs
 
 _DATA_DIR = Path.home() / ".local" / "share" / "nightshift"
@@ -20,8 +20,8 @@ def main() -> None:
     """Run the command; what the user can mend is told in a sentence, with exit code 2."""
     try:
         cli(prog_name="nightshift")
-    except Rejected as error:
-        click.echo(f"nightshift: {error.message}", err=True)
+    except (Rejected, Unavailable) as error:
+        click.echo(f"nightshift: {error}", err=True)
         sys.exit(2)
 
 
@@ -32,7 +32,9 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--port", default=8080, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
+@click.option(
+    "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Port on 127.0.0.1; 0: a free one."
+)
 @click.option("--data-dir", type=click.Path(path_type=Path), default=_DATA_DIR, show_default=True)
 @click.option("--api-key", "api_keys", multiple=True, metavar="KEY[=NAMESPACE]", help="Made and stored if absent.")
 @click.option("--model", "models", multiple=True, metavar="NAME=URL", required=True, help="A model and its server.")
@@ -43,12 +45,13 @@ def local(port: int, data_dir: Path, concurrency: int, **options: tuple[str, ...
 
     Settings of the roles are taken from the environment, as NIGHTSHIFT_... (docs/settings.md).
     """
-    configure_logs("local")
-    directory = DataDir(data_dir.absolute())
     models = parse_models(options["models"], parse_model_keys(options["model_keys"], os.environ), concurrency)
+    given = parse_keys(options["api_keys"])
+    directory = DataDir(data_dir.absolute())
+    configure_logs("local")
     lock = lock_data_dir(directory)
     try:
-        keys = write_keys(directory, parse_keys(options["api_keys"]))
+        keys = write_keys(directory, given)
         asyncio.run(supervise(Installation(directory, port, keys, models), os.environ))
     finally:
         os.close(lock)

@@ -1,6 +1,7 @@
 """`nightshift submit`: upload, create, follow and download a batch with the official OpenAI client."""
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +13,15 @@ import openai
 from openai import OpenAI
 from openai.types import Batch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from nightshift_cli.progress import showing
 from nightshift_crds.errors import Rejected
 
+_FIRST_POLL_S = 0.1
 _POLL_S = 1.0
+_POLL_TIMEOUT_S = 30.0
+_PATIENCE_S = 300.0
+"""How long a server may not answer while a batch runs; the batch goes on meanwhile."""
 _RETRIES = 8
 _DONE, _FAILED, _INTERRUPTED = 0, 1, 130
 _ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -41,6 +46,8 @@ def submit(submission: Submission, environ: Mapping[str, str]) -> int:
         Rejected: the environment names no server, or the server refuses the file or the batch.
     """
     client = _open_client(environ)
+    if submission.wait:
+        _check_folder(submission)
     try:
         batch = _create(client, submission)
         click.echo(f"{batch.id} created")
@@ -55,7 +62,7 @@ def _open_client(environ: Mapping[str, str]) -> OpenAI:
     missing = [name for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY") if not environ.get(name)]
     if missing:
         raise Rejected(f"Set {' and '.join(missing)}, for instance as 'nightshift local' prints them.")
-    return OpenAI(base_url=environ["OPENAI_BASE_URL"], api_key=environ["OPENAI_API_KEY"], max_retries=_RETRIES)
+    return OpenAI(base_url=environ["OPENAI_BASE_URL"], api_key=environ["OPENAI_API_KEY"])
 
 
 def _create(client: OpenAI, submission: Submission) -> Batch:
@@ -73,71 +80,71 @@ def _create(client: OpenAI, submission: Submission) -> Batch:
 
 def _guess_endpoint(file: Path) -> str:
     """Take the endpoint that the first line names."""
-    with file.open(encoding="utf-8-sig") as lines:
-        first = next((line for line in lines if line.strip()), "")
     try:
-        return str(json.loads(first)["url"])
-    except (ValueError, KeyError, TypeError):
+        with file.open(encoding="utf-8-sig") as lines:
+            return str(json.loads(next(line for line in lines if line.strip()))["url"])
+    except (StopIteration, ValueError, KeyError, TypeError):
         raise Rejected(f"The first line of {file} names no 'url'. Mend it, or name an --endpoint.") from None
 
 
 def _follow(client: OpenAI, batch: Batch, submission: Submission) -> int:
     try:
         batch = _wait(client, batch)
+        _download(client, batch, submission)
     except KeyboardInterrupt:
-        click.echo(f"\n{batch.id} goes on.", err=True)
+        click.echo(f"\nInterrupted; {batch.id} stays on the server.", err=True)
         return _INTERRUPTED
-    _download(client, batch, submission)
     return _conclude(batch)
 
 
 def _wait(client: OpenAI, batch: Batch) -> Batch:
-    """Poll until the batch has ended, with a live bar."""
-    console = Console(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.fields[status]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed, {task.fields[rate]}, {task.fields[left]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("batch", total=None, status=batch.status, failed=0, rate="", left="")
-        started = time.monotonic()
-        while True:
-            batch = client.batches.retrieve(batch.id)
-            _show(progress, task, batch, time.monotonic() - started)
-            if batch.status in _ENDS:
-                return batch
-            time.sleep(_POLL_S)
-
-
-def _show(progress: Progress, task: TaskID, batch: Batch, elapsed_s: float) -> None:
-    counts = batch.request_counts
-    total, done, failed = (counts.total, counts.completed + counts.failed, counts.failed) if counts else (0, 0, 0)
-    rate = done / elapsed_s if elapsed_s > 0 else 0.0
-    left = f"{(total - done) / rate:.0f} s left" if rate and batch.status == "in_progress" else ""
-    progress.update(
-        task,
-        total=total or None,
-        completed=done,
-        status=batch.status,
-        failed=failed,
-        rate=f"{rate:.1f}/s",
-        left=left,
-    )
+    """Poll until the batch has ended, showing how it goes; a server that restarts is waited for."""
+    poller = client.with_options(max_retries=0, timeout=_POLL_TIMEOUT_S)
+    answered_s, wait_s = time.monotonic(), _FIRST_POLL_S
+    with showing(Console(stderr=True)) as show:
+        while batch.status not in _ENDS:
+            show(batch)
+            time.sleep(wait_s)
+            wait_s = min(2 * wait_s, _POLL_S)
+            try:
+                batch = poller.batches.retrieve(batch.id)
+                answered_s = time.monotonic()
+            except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError):
+                if time.monotonic() - answered_s > _PATIENCE_S:
+                    raise
+        show(batch)
+    return batch
 
 
 def _download(client: OpenAI, batch: Batch, submission: Submission) -> None:
-    """Stream both result files to disk."""
-    output = submission.output or submission.file.with_name(f"{submission.file.stem}_output.jsonl")
-    errors = output.with_name(f"{output.stem}_errors{output.suffix}")
-    for file_id, path, what in ((batch.output_file_id, output, "results"), (batch.error_file_id, errors, "errors")):
+    """Stream both result files to disk, each under its name only once it is whole."""
+    patient = client.with_options(max_retries=_RETRIES)
+    results, errors = _result_paths(submission)
+    for file_id, path, what in ((batch.output_file_id, results, "results"), (batch.error_file_id, errors, "errors")):
         if file_id:
-            with client.files.with_streaming_response.content(file_id) as response:
-                response.stream_to_file(path)
+            draft = path.with_name(f"{path.name}.part")
+            with patient.files.with_streaming_response.content(file_id) as response:
+                try:
+                    response.stream_to_file(draft)
+                    draft.replace(path)
+                except OSError as error:
+                    raise Rejected(f"{path} cannot be written: {error.strerror}. {file_id} stays there.") from None
             click.echo(f"{what} in {path}")
+
+
+def _result_paths(submission: Submission) -> tuple[Path, Path]:
+    """Name the files of results and of errors."""
+    results = submission.output or submission.file.with_name(f"{submission.file.stem}_output.jsonl")
+    return results, results.with_name(f"{results.stem}_errors{results.suffix}")
+
+
+def _check_folder(submission: Submission) -> None:
+    """Refuse, before anything is sent, results that could not be written."""
+    folder = _result_paths(submission)[0].absolute().parent
+    if not folder.is_dir():
+        raise Rejected(f"There is no folder {folder} for the results. Make it, or name another --output.")
+    if not os.access(folder, os.W_OK):
+        raise Rejected(f"The folder {folder} cannot be written. Name an --output elsewhere.")
 
 
 def _conclude(batch: Batch) -> int:

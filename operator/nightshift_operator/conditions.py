@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+from nightshift_crds.exits import Exit
 from nightshift_crds.models import BatchJobStatus, Condition
 from nightshift_operator.facts import Job, Pod
 
@@ -120,8 +121,8 @@ def explain_run(job: Job) -> Says:
     if troubled:
         reason = _TROUBLES.get(troubled.trouble, Reason.STARTING)
         return no(Kind.SCHEDULED, reason, troubled.message or f"A pod waits: {troubled.trouble}.")
-    if job.exit_codes:
-        codes = ", ".join(map(str, sorted(job.exit_codes)))
+    if failures := job.exit_codes - {Exit.DONE}:
+        codes = ", ".join(map(str, sorted(failures)))
         text = f"The processor ended with exit code {codes} and is started again."
         return no(Kind.SCHEDULED, Reason.CRASHED, text)
     return no(Kind.SCHEDULED, Reason.STARTING, "A pod is being started.")

@@ -50,11 +50,12 @@ class Controller:
 
     async def reconcile(self, key: Key) -> float | None:
         """Make one pass over a batch; gives the seconds after which to look again."""
+        now = self.now()  # one for both: what is read depends on whether the deadline has passed
         try:
-            observed = await self.observer.observe(key.namespace, key.name, self.now())
+            observed = await self.observer.observe(key.namespace, key.name, now)
         except Missing:
             return None
-        decision = decide(observed, self.now(), self.policy)
+        decision = decide(observed, now, self.policy)
         await self.applier.apply(observed, decision)
         return decision.requeue_after_s
 
@@ -69,7 +70,7 @@ class Controller:
     async def _try(self, key: Key) -> None:
         try:
             requeue_after_s = await self.reconcile(key)
-        except Stale:  # somebody else wrote: what was decided may no longer follow
+        except (Stale, Missing):  # somebody else wrote or deleted: what was decided may no longer follow
             self.queue.fail(key)
         except Unavailable as error:
             _log.warning("reconcile.unavailable", namespace=key.namespace, name=key.name, problem=str(error))
@@ -78,6 +79,4 @@ class Controller:
             _log.exception("reconcile.failed", namespace=key.namespace, name=key.name)
             self.queue.fail(key)
         else:
-            self.queue.succeed(key)
-            if requeue_after_s is not None:
-                self.queue.add_after(key, requeue_after_s)
+            self.queue.succeed(key, requeue_after_s)

@@ -7,6 +7,7 @@ vouches for (design 5, steps 5 and 6).
 from datetime import datetime, timedelta
 
 from nightshift_crds.lifecycle import TIMESTAMPS, Phase, Sealing
+from nightshift_crds.models import BatchJobStatus
 from nightshift_crds.names import ResultKind, Step
 from nightshift_crds.records import BatchManifest, SealedFile, counts_of, usage_of
 from nightshift_operator.conditions import Kind, Reason, yes
@@ -70,16 +71,18 @@ def _record(view: View, sealed: Sealed) -> Decision:
     """Record what the manifest vouches for: files first, then one status that says it all."""
     manifest, status = sealed.manifest, view.stamped()
     total = status.counts.total
-    phase = Phase.CANCELLED if status.phase is Phase.CANCELLING else _END_OF[manifest.reason]
+    is_sound = _adds_up(manifest, status)
+    phase = _END_OF[manifest.reason] if is_sound else Phase.FAILED
     update: dict[str, object] = {
         "counts": counts_of(manifest, total),
         "usage": usage_of(manifest.usage) if manifest.completed + manifest.failed else None,
         "output_file_id": _id_of(manifest.files.get(ResultKind.OUTPUT)),
         "error_file_id": _id_of(manifest.files.get(ResultKind.ERROR)),
     }
-    if not _adds_up(manifest, total):
+    if not is_sound:
         update["errors"] = [INTERNAL]
-        phase = phase if phase is Phase.CANCELLED else Phase.FAILED
+    if status.phase is Phase.CANCELLING:
+        phase = Phase.CANCELLED
     text = f"{manifest.completed} of {total} lines completed, {manifest.failed} failed."
     return view.end(phase, status.model_copy(update=update), text, *_finish_files(view, sealed))
 
@@ -88,12 +91,13 @@ def _id_of(file: SealedFile | None) -> str | None:
     return file.file_id if file else None
 
 
-def _adds_up(manifest: BatchManifest, total: int) -> bool:
-    """Check a manifest against what every ending promises (contract 10.4)."""
+def _adds_up(manifest: BatchManifest, status: BatchJobStatus) -> bool:
+    """Check a manifest against what was asked of it and what every ending promises (contract 10.4)."""
     output = manifest.files.get(ResultKind.OUTPUT)
-    done = manifest.completed + manifest.failed
-    is_whole = done == total or manifest.reason is not Sealing.COMPLETED
-    return done <= total and is_whole and (output.lines if output else 0) == manifest.completed
+    done, total = manifest.completed + manifest.failed, status.counts.total
+    is_whole = done == total or (done < total and manifest.reason is not Sealing.COMPLETED)
+    is_asked_for = manifest.reason is status.sealing
+    return is_asked_for and is_whole and (output.lines if output else 0) == manifest.completed
 
 
 def _finish_files(view: View, sealed: Sealed) -> list[Action]:

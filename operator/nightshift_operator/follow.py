@@ -38,37 +38,42 @@ class Follower:
             await asyncio.sleep(self.resync_interval_s)
             try:
                 await self._list(BATCH_JOB, UNSETTLED, _own_key)
-            except Unavailable as error:
+            except (Stale, Unavailable) as error:
                 _log.warning("resync.unavailable", problem=str(error))
 
-    async def _watch(self, kind: Kind, selector: Selector, key_of: Callable[[Manifest], Key]) -> None:
+    async def _watch(self, kind: Kind, selector: Selector, key_of: Callable[[Manifest], Key | None]) -> None:
         while True:
             try:
                 since = await self._list(kind, selector, key_of)
                 async with aclosing(self.cluster.watch(kind, selector, since)) as changes:
                     async for change in changes:
-                        self.queue.add(key_of(change.manifest))
+                        self._add(key_of(change.manifest))
             except (Stale, Unavailable) as error:
                 _log.warning("watch.restarted", kind=kind.kind, problem=str(error))
                 await asyncio.sleep(1)
 
-    async def _list(self, kind: Kind, selector: Selector, key_of: Callable[[Manifest], Key]) -> str:
+    async def _list(self, kind: Kind, selector: Selector, key_of: Callable[[Manifest], Key | None]) -> str:
         """Put all on the queue; gives the version from which a watch misses nothing."""
         page = await self.cluster.list(kind, selector)
         since = page.resource_version
         while True:
             for manifest in page.items:
-                self.queue.add(key_of(manifest))
+                self._add(key_of(manifest))
             if page.after is None:
                 return since
             page = await self.cluster.list(kind, selector, after=page.after)
+
+    def _add(self, key: Key | None) -> None:
+        if key is not None:
+            self.queue.add(key)
 
 
 def _own_key(manifest: Manifest) -> Key:
     return Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
 
 
-def _owner_key(manifest: Manifest) -> Key:
+def _owner_key(manifest: Manifest) -> Key | None:
+    """Name the batch of a Job; None for a Job that only looks like ours."""
     owners = manifest["metadata"].get("ownerReferences", [])
-    name = next((owner["name"] for owner in owners if owner["kind"] == BATCH_JOB.kind), "")
-    return Key(manifest["metadata"]["namespace"], name)
+    name = next((owner["name"] for owner in owners if owner["kind"] == BATCH_JOB.kind), None)
+    return Key(manifest["metadata"]["namespace"], name) if name else None

@@ -96,7 +96,7 @@ def _build_env(
             return _variables(values | _inspect_values(batch, settings))
         case Step.SEAL:
             return _variables(values | _spool_values(batch) | _seal_values(batch))
-        case Step.RUN:
+        case _:
             if model is None or model.spec.service is None:
                 raise ValueError("a run needs a model with a service")
             service = model.spec.service

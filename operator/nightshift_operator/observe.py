@@ -14,6 +14,7 @@ from nightshift_crds.records import State, decode_manifest, sum_states
 from nightshift_crds.slicelog import last_end, read_progress
 from nightshift_operator.facts import Job, JobState, Observed, Sealed
 from nightshift_operator.jobs import parse_job
+from nightshift_operator.parsing import parse_known
 from nightshift_operator.sources import key_of_uri
 
 
@@ -103,7 +104,7 @@ class Observer:
 
     async def _models(self, batch: BatchJob) -> tuple[HostedModel, ...]:
         manifests = each(self.cluster, HOSTED_MODEL, Selector(batch.metadata.namespace))
-        return tuple([HostedModel.parse(manifest) async for manifest in manifests])
+        return tuple([model async for manifest in manifests if (model := parse_known(HostedModel, manifest))])
 
     async def _job(self, batch: BatchJob, step: Step) -> Job | None:
         """Read a Job of this batch and its pods; a stranger of the same name is none of ours."""

@@ -57,9 +57,11 @@ class WorkQueue(Generic[K]):
         backoff_s = min(_CAP_S, _BASE_S * 2.0 ** min(failures - 1, 20))
         self.add_after(key, max(backoff_s * (0.5 + 0.5 * self._luck()), at_least_s))
 
-    def succeed(self, key: K) -> None:
-        """Forget a name's failures."""
+    def succeed(self, key: K, again_after_s: float | None = None) -> None:
+        """Forget a name's failures; have it looked at again after a while, if one is given."""
         self._failures.pop(key, None)
+        if again_after_s is not None:
+            self.add_after(key, again_after_s)
 
     async def take(self) -> K:
         """Wait for a name and take it; `done` must follow."""

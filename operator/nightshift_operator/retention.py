@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from nightshift_crds import names
 from nightshift_crds.bucket.port import ObjectInfo
 from nightshift_crds.lifecycle import TIMESTAMPS, is_terminal
-from nightshift_crds.models import BatchJob, StoredFile
+from nightshift_crds.models import BatchJob, FilePhase, StoredFile
 from nightshift_crds.names import IdKind
 
 _FEW = 20
@@ -23,7 +23,13 @@ def is_expired(file: StoredFile, now: datetime) -> bool:
 
 def is_unfinished(file: StoredFile, now: datetime, age: timedelta) -> bool:
     """Tell whether a file is what a crash left of an upload."""
-    return file.status.phase is None and file.created + age <= now
+    is_upload = file.spec.source.batch_uid is None
+    return is_upload and file.status.phase is None and file.created + age <= now
+
+
+def is_unsealed(file: StoredFile) -> bool:
+    """Tell whether a file is a result that is not whole: with its batch gone it never will be."""
+    return file.spec.source.batch_uid is not None and file.status.phase is not FilePhase.READY
 
 
 def is_retired(batch: BatchJob, now: datetime, retention: timedelta) -> bool:

@@ -7,12 +7,13 @@ from typing import assert_never
 
 from nightshift_crds.exits import NEVER_RETRY, Exit
 from nightshift_crds.lifecycle import Phase, Sealing
-from nightshift_crds.models import BatchError, BatchJobStatus, HostedModel
+from nightshift_crds.models import BatchError, Counts
 from nightshift_crds.names import ResultKind, Step, job_name
 from nightshift_crds.records import State, counts_of, usage_of
 from nightshift_operator.conditions import Kind, Reason, Says, explain_run, no
 from nightshift_operator.decisions import Action, CreateJob, Decision, DeleteJob, Event, ShowResultFile
-from nightshift_operator.facts import Job, JobState, Observed
+from nightshift_operator.facts import Job, JobState
+from nightshift_operator.validation import find_model
 from nightshift_operator.view import INTERNAL, TEARDOWN_POLL_S, View
 
 
@@ -22,7 +23,7 @@ def decide_running(view: View) -> Decision:
     if observed.ended_at is not None and observed.ended_at <= view.deadline:
         status = view.entering(Phase.FINALIZING, view.sealing(Sealing.COMPLETED))
         return view.to(status, event=Event("Finalizing", "Every line has an outcome; the files are made."))
-    if view.is_late:
+    if view.is_late or observed.ended_at is not None:  # by the bucket's clock it ended too late
         event = Event("Expiring", "The window has passed; what has not run is given up.", warning=True)
         return view.to(view.sealing(Sealing.EXPIRED), event=event)
     if job is not None and job.deleting_at is not None:
@@ -55,18 +56,14 @@ def _start(view: View) -> Decision:
     if status.job_uid is not None:  # the Job that we knew is gone: torn down for a suspend, or deleted by somebody
         was_suspended = any(c.type == Kind.SCHEDULED and c.reason == Reason.SUSPENDED for c in status.conditions)
         return _next_attempt(view, failed=not was_suspended, text="The Job has vanished; another one follows.")
-    model = _find_model(view.observed, status.model or "")
+    model = find_model(view.observed.models, status.model or "", view.observed.batch.spec.endpoint)
     if model is None:
-        says = no(Kind.SCHEDULED, Reason.MODEL_MISSING, "The HostedModel of this batch does not exist any more.")
+        says = no(Kind.SCHEDULED, Reason.MODEL_MISSING, "No HostedModel can run this batch any more.")
         after_s = min(view.policy.progress_interval_s, view.until_deadline_s)
         return view.waiting(view.saying(status, says), after_s=after_s)
     status = view.saying(status, no(Kind.SCHEDULED, Reason.STARTING, "A pod is being started."))
     name = job_name(view.observed.batch.metadata.uid, Step.RUN, status.attempt)
     return view.to(status.model_copy(update={"job_name": name}), CreateJob(Step.RUN, model))
-
-
-def _find_model(observed: Observed, name: str) -> HostedModel | None:
-    return next((model for model in observed.models if model.spec.name == name), None)
 
 
 def _watch(view: View, job: Job) -> Decision:
@@ -77,26 +74,23 @@ def _watch(view: View, job: Job) -> Decision:
     after_s = min(view.policy.progress_interval_s, view.until_deadline_s)
     if status != view.status:
         return Decision(status=status, requeue_after_s=after_s)
-    copied = _with_progress(status, view.observed.progress)
-    if copied == status:
+    progress = view.observed.progress
+    if progress is None or not _is_further(progress, status.counts):
         return Decision(requeue_after_s=after_s)
-    return Decision(_newly_visible(status, view.observed.progress), copied, requeue_after_s=after_s, is_progress=True)
+    update = {"counts": counts_of(progress, status.counts.total), "usage": usage_of(progress.usage)}
+    copied = status.model_copy(update=update)
+    return Decision(_newly_visible(status.counts, progress), copied, requeue_after_s=after_s, is_progress=True)
 
 
-def _with_progress(status: BatchJobStatus, progress: State | None) -> BatchJobStatus:
-    """Copy progress into a status; counts never fall."""
-    counts = status.counts
-    if progress is None or progress.completed + progress.failed <= counts.completed + counts.failed:
-        return status
-    update = {"counts": counts_of(progress, counts.total), "usage": usage_of(progress.usage)}
-    return status.model_copy(update=update)
+def _is_further(progress: State, counts: Counts) -> bool:
+    """Tell whether progress counts more than a status; neither count may fall."""
+    is_lower = progress.completed < counts.completed or progress.failed < counts.failed
+    return not is_lower and progress.completed + progress.failed > counts.completed + counts.failed
 
 
-def _newly_visible(status: BatchJobStatus, progress: State | None) -> tuple[Action, ...]:
-    if progress is None:
-        return ()
+def _newly_visible(counts: Counts, progress: State) -> tuple[Action, ...]:
     sizes = {ResultKind.OUTPUT: progress.output_bytes, ResultKind.ERROR: progress.error_bytes}
-    known = {ResultKind.OUTPUT: status.counts.completed, ResultKind.ERROR: status.counts.failed}
+    known = {ResultKind.OUTPUT: counts.completed, ResultKind.ERROR: counts.failed}
     return tuple(ShowResultFile(kind, size) for kind, size in sizes.items() if size and not known[kind])
 
 

@@ -23,4 +23,5 @@ def key_of_uri(uri: str, bucket_url: str, namespace: str, prefixes: Collection[s
 
 def _is_plain(key: str) -> bool:
     parts = key.split("/")
-    return all(parts) and not {".", ".."} & set(parts) and not set("%?#\\") & set(key)
+    # Kubernetes would expand a `$` in the environment of a Job.
+    return all(parts) and not {".", ".."} & set(parts) and not set("%?#$\\") & set(key) and key.isprintable()

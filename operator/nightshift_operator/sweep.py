@@ -6,6 +6,7 @@ them all; orphans are judged in two passes, by whole lists, and by a live look j
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -16,17 +17,19 @@ from nightshift_crds.bucket.port import Bucket, get
 from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Cluster, Propagation, Selector, each
 from nightshift_crds.errors import Missing, Stale, Unavailable
 from nightshift_crds.lifecycle import is_terminal
-from nightshift_crds.models import BatchJob, StoredFile
+from nightshift_crds.models import BatchJob, FilePhase, StoredFile
+from nightshift_operator.parsing import parse_known
 from nightshift_operator.retention import (
     is_expired,
     is_orphan,
     is_retired,
     is_safe,
     is_unfinished,
+    is_unsealed,
     owner_of,
     pick_orphans,
 )
-from nightshift_operator.settings import Settings
+from nightshift_operator.settings import DAY_S, Settings
 
 _log = structlog.get_logger()
 
@@ -57,6 +60,8 @@ class Sweep:
                 await self.run_once(datetime.now(UTC))
             except (Stale, Unavailable) as error:
                 _log.warning("sweep.unavailable", problem=str(error))
+            except Exception:  # noqa: BLE001 - a bug must not end the operator: the batches go on
+                _log.exception("sweep.failed")
             await asyncio.sleep(self.settings.sweep_interval_s)
 
     async def run_once(self, now: datetime) -> Swept:
@@ -65,8 +70,8 @@ class Sweep:
         async for file in self._due_files(now):
             swept.files += await self._remove_file(file)
         async for manifest in each(self.cluster, BATCH_JOB, Selector(fields="status.settled=true")):
-            batch = BatchJob.parse(manifest)
-            if is_retired(batch, now, timedelta(seconds=self.settings.batch_retention_s)):
+            batch = parse_known(BatchJob, manifest)
+            if batch and is_retired(batch, now, timedelta(seconds=self.settings.batch_retention_s)):
                 swept.batches += await self._remove_batch(batch)
         if await self._owns_bucket():
             swept.orphans = await self._sweep_orphans(now)
@@ -77,26 +82,46 @@ class Sweep:
     # files and batches
 
     async def _due_files(self, now: datetime) -> AsyncIterator[StoredFile]:
-        age = timedelta(seconds=self.settings.unfinished_upload_s)
         for selector in self._selectors(now.date()):
             async for manifest in each(self.cluster, STORED_FILE, selector):
-                file = StoredFile.parse(manifest)
-                if is_unfinished(file, now, age) or (is_expired(file, now) and not await self._is_used(file)):
+                file = parse_known(StoredFile, manifest)
+                if file and await self._is_due(file, now):
                     yield file
 
     def _selectors(self, today: date) -> list[Selector]:
         """Select what may be due: at first everything, later what expires on the days since the last pass."""
         if self._swept_day is None:
             return [Selector()]
-        days = (today - self._swept_day).days + 1
-        due = [self._swept_day + timedelta(days=n) for n in range(-1, days)]
-        return [Selector(fields="status.phase="), *(Selector(fields=f"status.expiresDay={day}") for day in due)]
+        held_days = 2 + self.settings.completion_window_s // DAY_S  # a batch may hold an expired input to its own end
+        first = self._swept_day - timedelta(days=held_days)
+        due = [first + timedelta(days=n) for n in range((today - first).days + 1)]
+        terms = ["status.phase=", f"status.phase={FilePhase.WRITING}", *(f"status.expiresDay={day}" for day in due)]
+        return [Selector(fields=term) for term in terms]
+
+    async def _is_due(self, file: StoredFile, now: datetime) -> bool:
+        if is_expired(file, now):
+            return not await self._is_used(file)
+        if is_unsealed(file):
+            return await self._is_abandoned(file)
+        return is_unfinished(file, now, timedelta(seconds=self.settings.unfinished_upload_s))
 
     async def _is_used(self, file: StoredFile) -> bool:
         selector = Selector(file.metadata.namespace, fields=f"spec.input.fileId={file.id}")
         async for manifest in each(self.cluster, BATCH_JOB, selector):
-            if not is_terminal(BatchJob.parse(manifest).phase):
+            batch = parse_known(BatchJob, manifest)
+            if batch is None or not is_terminal(batch.phase):
                 return True
+        return False
+
+    async def _is_abandoned(self, file: StoredFile) -> bool:
+        """Tell whether the batch is gone that would have sealed a file."""
+        metadata, source = file.metadata, file.spec.source
+        with suppress(Missing):
+            batch = await self.cluster.get(BATCH_JOB, metadata.namespace, source.batch_name or "")
+            if batch["metadata"]["uid"] == source.batch_uid:
+                return False
+        with suppress(Missing):  # read again behind the batch, which may have sealed it before it went
+            return is_unsealed(StoredFile.parse(await self.cluster.get(STORED_FILE, metadata.namespace, metadata.name)))
         return False
 
     async def _remove_file(self, file: StoredFile) -> bool:

@@ -11,7 +11,7 @@ from nightshift_crds.records import State, counts_of
 from nightshift_operator.conditions import Kind, Reason, Says, no, yes
 from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision, Event
 from nightshift_operator.facts import Job, JobState, Observed
-from nightshift_operator.validation import find_errors, is_judged
+from nightshift_operator.validation import find_errors, find_model, is_judged
 from nightshift_operator.view import INTERNAL, View
 
 _INPUT_PARAM = "input_file_id"
@@ -33,6 +33,8 @@ def decide_validating(view: View) -> Decision:
 
 
 def _input_problem(observed: Observed) -> BatchError | None:
+    if observed.batch.spec.input.rerun_of is not None:
+        return _input_error("Expected a file or a URI: running a batch again is not supported yet.")
     if observed.batch.spec.input.file_id is not None:
         message = _file_problem(observed.input_file)
         return _input_error(message) if message else None
@@ -84,12 +86,13 @@ def _refuse(view: View, errors: list[BatchError]) -> Decision:
 def _accept(view: View, verdict: Verdict) -> Decision:
     observed = view.observed
     name = verdict.endpoints[observed.batch.spec.endpoint].models[0].name
-    shards = next(model.spec.shards for model in observed.models if model.spec.name == name)
+    model = find_model(observed.models, name, observed.batch.spec.endpoint)
+    assert model is not None, "find_errors has looked for it"
     update = {
         "model": name,
         "counts": counts_of(State(), verdict.lines),
         "input": CheckedInput(key=observed.input_key or "", bytes=verdict.bytes, crc32c=verdict.crc32c),
-        "slices": min(shards, verdict.lines),
+        "slices": min(model.spec.shards, verdict.lines),
     }
     text = f"{verdict.lines} line{'s' * (verdict.lines != 1)} can be run."
     status = view.saying(view.stamped(), yes(Kind.VALIDATED, Reason.INPUT_ACCEPTED, text)).model_copy(update=update)

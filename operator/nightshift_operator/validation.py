@@ -3,7 +3,7 @@
 Pure. Each line has at most one error; errors are in order of lines and capped, with a last entry that counts the rest.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from nightshift_crds.models import MAX_ERRORS, BatchError, EndpointVerdict, HostedModel, ModelLines, Verdict
@@ -27,11 +27,21 @@ def find_errors(verdict: Verdict, endpoint: str, models: Collection[HostedModel]
     if whole:
         return [whole]
     found = verdict.endpoints[endpoint]
-    known = {model.spec.name for model in models if endpoint in model.spec.endpoints}
+    known = {model.spec.name for model in models if is_batchable(model, endpoint)}
     refused = list(_refused_models(found, known))
     by_model = [_model_error(code, line) for lines, code in refused for line in lines.lines]
     by_line = sorted([*found.errors, *by_model], key=lambda error: error.line or 0)
     return _capped(by_line, found.error_count + sum(lines.count for lines, _ in refused))
+
+
+def find_model(models: Iterable[HostedModel], name: str, endpoint: str) -> HostedModel | None:
+    """Find the model that a line names; None if there is none that can be batched on the endpoint."""
+    return next((model for model in models if model.spec.name == name and is_batchable(model, endpoint)), None)
+
+
+def is_batchable(model: HostedModel, endpoint: str) -> bool:
+    """Tell whether batches on an endpoint can use a model; a `server` is not started for them yet."""
+    return endpoint in model.spec.endpoints and model.spec.service is not None
 
 
 def is_judged(verdict: Verdict, endpoint: str, limits: Limits) -> bool:

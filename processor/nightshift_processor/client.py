@@ -76,7 +76,7 @@ class AiohttpClient:
                 return Answer(
                     response.status,
                     await self._read(response),
-                    response.headers.get("x-request-id"),
+                    _text(response.headers.get("x-request-id", "")),
                     _seconds(response.headers.get("retry-after", "")),
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -95,6 +95,11 @@ class AiohttpClient:
             if size > self._max_answer_bytes:
                 raise NoAnswer(Failure.TOO_LARGE)
         return b"".join(held)
+
+
+def _text(header: str) -> str:
+    """Give a header as text that can be written: bytes that are no UTF-8 come as lone surrogates."""
+    return header.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _seconds(text: str) -> float | None:

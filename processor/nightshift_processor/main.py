@@ -21,6 +21,7 @@ from nightshift_processor.inspect import inspect
 from nightshift_processor.run import run
 from nightshift_processor.seal import seal
 from nightshift_processor.settings import InspectSettings, RunSettings, SealSettings, StepSettings
+from nightshift_processor.stopping import unless
 
 _log = structlog.get_logger()
 _FAILED = 1
@@ -69,12 +70,9 @@ async def _main(settings: StepSettings) -> int:
 
 async def _until_stopped(work: Coroutine[Any, Any, Exit], stop: asyncio.Event) -> Exit:
     """Work until done or told to stop: these steps have nothing to save, another pod begins them again."""
-    task = asyncio.ensure_future(work)
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if task.done():
-        return task.result()
-    task.cancel()
-    await asyncio.wait({task})
-    return Exit.INTERRUPTED
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        end = await unless(work, stopping)
+        return Exit.INTERRUPTED if end is None else end
+    finally:
+        stopping.cancel()

@@ -5,10 +5,10 @@ Pure. The answer's body is looked at for `usage` only and goes into its line as 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from nightshift_crds.lines import ErrorForm, LineError, Usage, compact, render_error, render_success
 from nightshift_processor.client import Answer, Failure, NoAnswer
@@ -30,18 +30,23 @@ class Asked:
     custom_id: str
 
 
+_MAX_TOKENS = 1 << 40
+"""More than any line can have; so large a number is nonsense, and sums of it would overflow in the end."""
+_Tokens = Annotated[int, Meta(ge=0, le=_MAX_TOKENS)] | None
+
+
 class _PromptDetails(Struct):
-    cached_tokens: int | None = None
+    cached_tokens: _Tokens = None
 
 
 class _CompletionDetails(Struct):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: _Tokens = None
 
 
 class _Usage(Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
+    prompt_tokens: _Tokens = None
+    completion_tokens: _Tokens = None
+    total_tokens: _Tokens = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
 
@@ -50,12 +55,12 @@ class _Body(Struct):
     usage: _Usage | None = None
 
 
-class _AnyUsage(Struct):
-    usage: Raw | None = None
+class _Object(Struct):
+    """Any JSON object."""
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
-_decode_any_usage = msgspec.json.Decoder(_AnyUsage).decode
+_decode_object = msgspec.json.Decoder(_Object).decode
 
 _CODE_OF_STATUS: Mapping[int, str] = {
     400: "invalid_request",
@@ -109,17 +114,17 @@ def _read_usage(body: bytes) -> Usage:
     try:
         found = _decode_body(body).usage
     except msgspec.ValidationError:  # tokens of another shape than OpenAI's count nothing
-        _decode_any_usage(body)
+        _decode_object(body)
         found = None
     return _to_usage(found) if found else Usage()
 
 
 def _to_usage(found: _Usage) -> Usage:
-    completion = found.completion_tokens or 0
-    total = found.total_tokens if found.total_tokens is not None else found.prompt_tokens + completion
+    prompt, completion = found.prompt_tokens or 0, found.completion_tokens or 0
+    total = found.total_tokens if found.total_tokens is not None else prompt + completion
     prompt_details, completion_details = found.prompt_tokens_details, found.completion_tokens_details
     return Usage(
-        input_tokens=found.prompt_tokens,
+        input_tokens=prompt,
         cached_tokens=(prompt_details.cached_tokens or 0) if prompt_details else 0,
         output_tokens=completion,
         reasoning_tokens=(completion_details.reasoning_tokens or 0) if completion_details else 0,
@@ -128,7 +133,7 @@ def _to_usage(found: _Usage) -> Usage:
 
 
 def _explain(answer: Answer, request_id: str) -> LineError:
-    body = _decode_loosely(answer.body)
+    body, raw = _decode_loosely(answer.body)
     nested = body.get("error") if isinstance(body, dict) else None
     said: dict[str, Any] = nested if isinstance(nested, dict) else body if isinstance(body, dict) else {}
     return LineError(
@@ -138,15 +143,17 @@ def _explain(answer: Answer, request_id: str) -> LineError:
         param=_text(said.get("param")),
         status_code=answer.status,
         request_id=request_id,
-        answer=Raw(answer.body) if body is not None else Raw(msgspec.json.encode(answer.body.decode(errors="replace"))),
+        answer=Raw(raw),
     )
 
 
-def _decode_loosely(body: bytes) -> object:
+def _decode_loosely(body: bytes) -> tuple[object, bytes]:
+    """Read an error's body, and write it so that it can stand in a line; one that is no JSON becomes a string."""
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+        return msgspec.json.decode(body), compact(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = body.decode(errors="replace")
+        return text, msgspec.json.encode(text)
 
 
 def _message(said: dict[str, Any], nested: object) -> str | None:

@@ -1,7 +1,8 @@
 """Whether a line is sent again, and when (contract 10.3).
 
 Pure. What says "nobody can serve this now" is tried until the deadline; what may be the line's own fault is tried a
-few times, because a poison row must not hold a GPU for a day. Delays have full jitter.
+few times, because a poison row must not hold a GPU for a day. Delays have full jitter. A line that only it cannot be
+served must not keep others from being sent: it lets them go first now and then.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from nightshift_processor.client import Answer, Failure, NoAnswer
 
 _BASE_S = 0.5
 _CAP_S = 30.0
+_TURN = 5
+"""Failures after which another line goes first: few enough that nobody waits long, and so many that a server which is
+down is asked with long delays, not by every line of the input in turn."""
 _ALWAYS = frozenset({429, 503})
 _SOMETIMES = frozenset({408, 425})
 
@@ -41,6 +45,11 @@ def next_delay(result: Answer | NoAnswer, tries: Tries, max_tries: int, luck: fl
     backoff_s = luck * min(_CAP_S, _BASE_S * 2.0 ** min(tries.sent, 10))
     asked_s = result.retry_after_s if isinstance(result, Answer) else None
     return max(backoff_s, asked_s or 0.0)
+
+
+def is_turn_over(tries: Tries) -> bool:
+    """Tell whether a line that will be sent again lets others go first."""
+    return tries.sent % _TURN == 0
 
 
 def _is_nobodys_fault(result: Answer | NoAnswer) -> bool:

@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AliasChoices, AnyHttpUrl, AwareDatetime, BeforeValidator, Field, SecretStr
+from pydantic import (
+    AliasChoices,
+    AnyHttpUrl,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 
 from nightshift_crds.lifecycle import Sealing
 from nightshift_crds.lines import ErrorForm
@@ -14,6 +23,14 @@ MIB = 1 << 20
 _INDEX = "JOB_COMPLETION_INDEX"
 """The variable in which Kubernetes tells a pod of an Indexed Job its index."""
 _SLICE_NO = "NIGHTSHIFT_SLICE_NO"
+
+
+def _strip_key(text: str) -> str:
+    """Take off what surrounds a key: Secrets often end with a newline. Within it there can be none: it is a header."""
+    key = text.strip()
+    if not key.isprintable():
+        raise ValueError("a key is one line of printable characters")
+    return key
 
 
 class StepSettings(Settings):
@@ -56,7 +73,7 @@ class RunSettings(SpoolSettings):
     """Path that is appended to the model server's URL."""
     model_url: AnyHttpUrl
     """Root of the model server; a trailing `/v1` means the same."""
-    model_api_key: Annotated[SecretStr, BeforeValidator(str.strip)] | None = None  # Secrets often end with a newline
+    model_api_key: Annotated[SecretStr, BeforeValidator(_strip_key)] | None = None
     """Key that the model server wants."""
     max_concurrency: Annotated[int, Field(ge=1)] = 64
     """Requests in flight at once."""
@@ -80,6 +97,13 @@ class RunSettings(SpoolSettings):
     """`seed`: error lines have `response` null. `openai`: an HTTP error stands in `response`."""
     give_up_after_s: Annotated[float, Field(gt=0)] = 600
     """Seconds after which a bucket that does not answer ends the pod; another one tries again."""
+
+    @field_validator("slice_no")
+    @classmethod
+    def _is_one_of_the_slices(cls, slice_no: int, info: ValidationInfo) -> int:
+        if slice_no >= info.data.get("slices", slice_no + 1):
+            raise ValueError("there is no such slice")
+        return slice_no
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:

@@ -109,8 +109,7 @@ class SliceWriter:
         return self._state
 
     async def add(self, item: int, outcome: Outcome) -> None:
-        """Take a result; waits while too much is not durable yet."""
-        await self._room.wait()
+        """Take a result, at once; then wait while too much is not durable yet."""
         pending = self._pending
         pending.items.append(item)
         pending.size += len(outcome.line)
@@ -121,8 +120,9 @@ class SliceWriter:
             pending.usage += outcome.usage
         if pending.size >= self._log.flush_bytes:
             self._due.set()
-        if pending.size >= 2 * self._log.flush_bytes:
+        if pending.size >= 2 * self._log.flush_bytes and self._closing is None:
             self._room.clear()
+        await self._room.wait()
 
     async def pump(self) -> None:
         """Make results durable as they come, until the log is closed. Must not be cancelled.
@@ -131,6 +131,12 @@ class SliceWriter:
             Fenced: another writer has taken over.
             Unavailable: the bucket did not answer for too long.
         """
+        try:
+            await self._flush_until_closed()
+        finally:
+            self.close(ended=False)  # nobody may wait for a pump that has stopped
+
+    async def _flush_until_closed(self) -> None:
         while self._closing is None:
             try:
                 async with asyncio.timeout(self._log.flush_interval_s):
@@ -195,17 +201,20 @@ class SliceWriter:
         delay_s = _RETRY_S
         while True:
             try:
-                await self._log.bucket.put(key, record, create_only=True)
-            except AlreadyExists:
-                return (await read_header(self._log.bucket, key))[0]
+                return await self._try_create(key, record)
             except Unavailable:
                 if time.monotonic() > give_up_at:
                     raise
                 _log.warning("bucket.unavailable", key=key)
                 await asyncio.sleep(random.uniform(0, delay_s))  # noqa: S311 - jitter
                 delay_s = min(2 * delay_s, _RETRY_CAP_S)
-            else:
-                return None
+
+    async def _try_create(self, key: str, record: bytes) -> Header | None:
+        try:
+            await self._log.bucket.put(key, record, create_only=True)
+        except AlreadyExists:
+            return (await read_header(self._log.bucket, key))[0]
+        return None
 
     async def _report(self, lines: int) -> None:
         """Rewrite the progress; one that is lost is made up for by the next."""
@@ -228,4 +237,4 @@ async def pumping(writer: SliceWriter) -> AsyncIterator["asyncio.Task[None]"]:
         yield pump
     finally:
         writer.close(ended=False)
-    await pump
+        await pump

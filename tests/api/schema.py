@@ -55,7 +55,7 @@ def find_faults(value: Any, schema: Description, whole: Description, at: str = "
 
 
 def _allowed(schema: Description) -> list[list[Any]]:
-    return [[schema["const"]]] * ("const" in schema) + [schema["enum"]] * ("enum" in schema)
+    return [[schema["const"]] if "const" in schema else schema["enum"]] if schema.keys() & {"const", "enum"} else []
 
 
 def _faults_of_object(value: dict[str, Any], schema: Description, whole: Description, at: str) -> list[str]:

@@ -1,5 +1,7 @@
 """Cutting a stream into physical lines: the same whatever the chunks, and never more in memory than one line."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def split(chunks: list[bytes], max_bytes: int) -> list[bytes | None]:
 def cut(data: bytes, at: list[int]) -> list[bytes]:
     """Cut bytes at some places; the same place twice gives an empty chunk."""
     places = [0, *sorted(place % (len(data) + 1) for place in at), len(data)]
-    return [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(places)]
 
 
 @given(DATA, st.lists(st.integers(min_value=0, max_value=200), max_size=10), MAX_BYTES)

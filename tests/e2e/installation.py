@@ -230,3 +230,12 @@ def chat_lines(prompts: list[str]) -> tuple[bytes, list[str]]:
     return b"".join(a_chat_line(i, prompt) for i, prompt in zip(ids, prompts, strict=True)), ids
 
 
+def wait_for_lines(installation: Installation, batch_id: str, lines: int) -> None:
+    """Wait until that many lines of a batch are durable."""
+    client = installation.client()
+
+    def has_them() -> bool:
+        counts = client.batches.retrieve(batch_id).request_counts
+        return counts is not None and counts.completed >= lines
+
+    wait_until(has_them, f"{lines} lines")

@@ -10,9 +10,11 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import openai
+import pytest
 from openai import OpenAI
 
 MODEL = os.environ.get("MODEL", "")
@@ -61,12 +63,10 @@ def rows(client: OpenAI, file_id: str) -> dict[str, Any]:
 
 
 def expect(error: type[openai.APIStatusError], call: Callable[[], Any]) -> Any:
-    try:
+    with pytest.raises(error) as raised:
         call()
-    except error as raised:
-        assert raised.request_id, "every answer has an x-request-id"
-        return raised
-    raise AssertionError(f"expected {error.__name__}")
+    assert raised.value.request_id, "every answer has an x-request-id"
+    return raised.value
 
 
 @scenario
@@ -127,15 +127,15 @@ def download_while_it_is_in_progress(client: OpenAI) -> None:
     batch = create(client, [f"quick {n}" for n in range(30)] + ["slow:5 one"])
     running = wait(client, batch.id, lambda b: b.output_file_id is not None or b.status in ENDS)
     assert running.status == "in_progress", running.status
-    partial = rows(client, running.output_file_id)
-    assert 0 < len(partial) <= 30
+    so_far = rows(client, running.output_file_id)
+    assert 0 < len(so_far) <= 30
     assert client.files.retrieve(running.output_file_id).status == "uploaded"
     assert expect(openai.ConflictError, lambda: client.files.delete(running.output_file_id)).code == "file_in_use"
     ended = wait(client, batch.id)
     final = rows(client, ended.output_file_id)
     assert (ended.status, len(final)) == ("completed", 31)
     assert ended.output_file_id == running.output_file_id
-    assert all(final[custom_id] == row for custom_id, row in partial.items())
+    assert all(final[custom_id] == row for custom_id, row in so_far.items())
 
 
 @scenario
@@ -168,9 +168,7 @@ def cancel_what_has_ended(client: OpenAI) -> None:
 def fail_validation(client: OpenAI) -> None:
     content = lines(["good"]) + b"{not json\n\n" + lines(["other"], model="no-such-model").replace(b"row-0", b"row-9")
     uploaded = client.files.create(file=("bad.jsonl", content), purpose="batch")
-    batch = client.batches.create(
-        input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h"
-    )
+    batch = client.batches.create(input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h")
     ended = wait(client, batch.id)
     assert ended.status == "failed"
     found = [(error.line, error.code, error.param) for error in ended.errors.data]
@@ -198,9 +196,8 @@ def delete_files(client: OpenAI) -> None:
     for file_id in (ended.input_file_id, ended.output_file_id):
         deleted = client.files.delete(file_id)
         assert (deleted.id, deleted.object, deleted.deleted) == (file_id, "file", True)
-        gone = expect(openai.NotFoundError, lambda id_=file_id: client.files.delete(id_))
-        assert gone.param == "id"
-        expect(openai.NotFoundError, lambda id_=file_id: client.files.content(id_))
+        assert expect(openai.NotFoundError, partial(client.files.delete, file_id)).param == "id"
+        assert expect(openai.NotFoundError, partial(client.files.content, file_id)).param == "id"
         assert file_id not in {file.id for file in client.files.list()}
     assert client.batches.retrieve(ended.id).output_file_id == ended.output_file_id
 
@@ -216,7 +213,7 @@ def use_models(client: OpenAI) -> None:
 @scenario
 def meet_clear_errors(client: OpenAI) -> None:
     wrong = OpenAI(base_url=client.base_url, api_key="sk-wrong")
-    assert expect(openai.AuthenticationError, lambda: wrong.models.list()).code == "invalid_api_key"
+    assert expect(openai.AuthenticationError, wrong.models.list).code == "invalid_api_key"
     missing: Any = {"completion_window": "24h", "endpoint": "/v1/chat/completions"}
     unknown = "file_0192f0c2-0000-7000-8000-000000000000"
     not_found = expect(openai.NotFoundError, lambda: client.batches.create(input_file_id=unknown, **missing))

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from tests.e2e.conftest import Starter
-from tests.e2e.installation import Installation, Stub, a_chat_line, audit, chat_lines, wait_until
+from tests.e2e.installation import Installation, Stub, a_chat_line, audit, chat_lines, wait_for_lines, wait_until
 
 
 def test_stopped_in_the_middle_of_a_batch_it_goes_on_after_the_next_start(start: Starter, stub: Stub) -> None:
@@ -63,7 +63,7 @@ def test_a_port_in_use_is_told_in_a_sentence(start: Starter, stub: Stub) -> None
     assert "Traceback" not in ran.stderr
 
 
-def test_a_wrong_setting_is_told_in_a_sentence(tmp_path: "object", start: Starter) -> None:
+def test_a_wrong_setting_is_told_in_a_sentence(start: Starter) -> None:
     with pytest.raises(AssertionError, match="NIGHTSHIFT_MAX_LINES"):
         start(NIGHTSHIFT_MAX_LINES="many")
 
@@ -102,13 +102,3 @@ def test_keys_open_their_own_namespace_only(start: Starter) -> None:
     uploaded = theirs.files.create(file=("a.jsonl", a_chat_line("row", "x")), purpose="batch")
     assert [file.id for file in theirs.files.list()] == [uploaded.id]
     assert list(ours.files.list()) == []
-
-
-def wait_for_lines(installation: Installation, batch_id: str, lines: int) -> None:
-    client = installation.client()
-
-    def has_them() -> bool:
-        counts = client.batches.retrieve(batch_id).request_counts
-        return counts is not None and counts.completed >= lines
-
-    wait_until(has_them, f"{lines} lines")

@@ -1,6 +1,7 @@
 """What the processor's tests work with: a real bucket in a folder, and the stub model on a free port."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,9 @@ async def model() -> AsyncIterator[Model]:
     yield Model(stub, f"http://127.0.0.1:{runner.addresses[0][1]}")
     stub.let_go.set()
     await runner.cleanup()
+
+
+@pytest.fixture
+def soon() -> str:
+    """Give a deadline that a run will see."""
+    return (datetime.now(UTC) + timedelta(seconds=0.4)).isoformat()

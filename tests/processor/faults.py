@@ -59,8 +59,12 @@ class FaultyBucket:
         return info
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
-        if _next(self._on_read, key) is Fault.REFUSE:
+        fault = _next(self._on_read, key)
+        if fault is Fault.REFUSE:
             raise Unavailable("refused")
+        if fault is Fault.HOLD:
+            self.held.set()
+            await self.release.wait()
         async with aclosing(self.inner.read(key, start, end)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -76,6 +80,31 @@ class FaultyBucket:
 
     async def delete(self, key: str) -> None:
         await self.inner.delete(key)
+
+
+class Crash(BaseException):
+    """The process is killed here."""
+
+
+class MortalBucket(FaultyBucket):
+    """Kills whoever makes its nth write, before it took effect or after; the dead write no more."""
+
+    def __init__(self, inner: Bucket, at: int, *, takes_effect: bool) -> None:
+        super().__init__(inner)
+        self._at = at
+        self._takes_effect = takes_effect
+        self.is_dead = False
+
+    async def put(self, key: str, data: bytes | AsyncIterator[bytes], *, create_only: bool) -> ObjectInfo:
+        dies = self.writes.total() + 1 == self._at
+        if self.is_dead or (dies and not self._takes_effect):
+            self.is_dead = True
+            raise Crash
+        info = await super().put(key, data, create_only=create_only)
+        if dies:
+            self.is_dead = True
+            raise Crash
+        return info
 
 
 def _next(faults: dict[str, deque[Fault]], key: str) -> Fault:

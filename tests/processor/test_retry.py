@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift_processor.client import Answer, Failure, NoAnswer
-from nightshift_processor.retry import Tries, next_delay
+from nightshift_processor.retry import Tries, is_turn_over, next_delay
 
 Result = Answer | NoAnswer
 
@@ -99,3 +99,13 @@ def test_what_the_server_asks_for_is_the_least_delay(asked_s: float, sent: int, 
 def test_an_answer_that_stands_stands_even_if_it_asks_for_patience() -> None:
     result = told_to_wait(1.0, 400)
     assert next_delay(result, Tries().after(result), 5, 0.5) is None
+
+
+def test_a_line_that_is_sent_for_ever_lets_others_go_first_after_every_fifth_failure() -> None:
+    assert [sent for sent in range(1, 17) if is_turn_over(Tries(sent=sent))] == [5, 10, 15]
+
+
+def test_a_server_that_is_down_is_asked_with_long_delays_before_a_turn_is_over() -> None:
+    down = NoAnswer(Failure.NOT_CONNECTED)
+    longest = [next_delay(down, Tries(sent=sent), 5, 1.0) or 0.0 for sent in range(1, 6)]
+    assert sum(longest) == 31.0

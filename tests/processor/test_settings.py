@@ -47,6 +47,12 @@ def test_the_part_of_a_pod_is_the_index_that_kubernetes_gives_it() -> None:
     assert RunSettings.load(environ_of(RUN)).slice_no == 0
 
 
+@pytest.mark.parametrize(("slices", "index"), [(1, 1), (4, 4), (4, 9)])
+def test_a_part_that_there_is_not_is_refused(slices: int, index: int) -> None:
+    with pytest.raises(Rejected, match="NIGHTSHIFT_SLICE_NO"):
+        RunSettings.load(environ_of(RUN | {"slices": slices}) | {"JOB_COMPLETION_INDEX": str(index)})
+
+
 @pytest.mark.parametrize("text", ["2026-11-24T08:00:00+00:00", "2026-11-24T08:00:00Z", "2026-11-24T10:00:00+02:00"])
 def test_a_deadline_is_a_moment(text: str) -> None:
     loaded = RunSettings.load(environ_of(RUN | {"deadline": text}))
@@ -86,6 +92,13 @@ def test_a_key_is_not_shown_and_what_surrounds_it_is_not_part_of_it() -> None:
     assert "sk-secret" not in repr(loaded)
     assert loaded.model_api_key is not None
     assert loaded.model_api_key.get_secret_value() == "sk-secret"
+
+
+@pytest.mark.parametrize("key", ["sk-secret\nX-Other: 1", "sk-secret\r\n\r\nGET /", "sk-\x00secret", "sk\tsecret"])
+def test_a_key_over_several_lines_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(Rejected, match="NIGHTSHIFT_MODEL_API_KEY") as refusal:
+        RunSettings.load(environ_of(RUN | {"model_api_key": key}))
+    assert "secret" not in refusal.value.message
 
 
 def test_words_are_read_as_what_they_name() -> None:

@@ -25,7 +25,10 @@ def count(body: Any) -> Usage:
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
-        ({"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}, Usage(input_tokens=9, output_tokens=4, total_tokens=13)),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13},
+            Usage(input_tokens=9, output_tokens=4, total_tokens=13),
+        ),
         ({"prompt_tokens": 9, "total_tokens": 9}, Usage(input_tokens=9, total_tokens=9)),
         ({"prompt_tokens": 9, "completion_tokens": 4}, Usage(input_tokens=9, output_tokens=4, total_tokens=13)),
         ({"prompt_tokens": 9}, Usage(input_tokens=9, total_tokens=9)),

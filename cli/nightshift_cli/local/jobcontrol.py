@@ -58,8 +58,8 @@ def plan(job: Manifest, pods: Sequence[Manifest], now: datetime) -> Plan:
     ending = _find_ending(job, pods, failed, now)
     active = [pod for pod in pods if phase_of(pod) in {"Pending", "Running"}]
     ignored = [pod["metadata"]["name"] for pod, verdict in failed if verdict is Verdict.IGNORE]
-    if ending:
-        return Plan(surplus=tuple(pod["metadata"]["name"] for pod in active), ending=ending)
+    if ending:  # told only once no pod runs any more: until then one may still be writing
+        return Plan(surplus=tuple(pod["metadata"]["name"] for pod in active), ending=None if active else ending)
     busy = {index_of(pod) for pod in pods if phase_of(pod) == "Succeeded"} | {index_of(pod) for pod in active}
     due = {
         i: _next_start([p for p, v in failed if index_of(p) == i and v is Verdict.COUNT]) for i in _indexes(job) - busy
@@ -94,7 +94,7 @@ def _find_ending(
             return Ending("Failed", "PodFailurePolicy", message)
     if {index_of(pod) for pod in pods if phase_of(pod) == "Succeeded"} >= _indexes(job):
         return Ending("Complete")
-    counted = sum(verdict is Verdict.COUNT for _, verdict in failed)
+    counted = sum(verdict is Verdict.COUNT and not _is_deleting(pod) for pod, verdict in failed)
     if counted > job["spec"].get("backoffLimit", 6):
         return Ending("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit.")
     deadline = _deadline(job)
@@ -138,6 +138,10 @@ def _indexes(job: Manifest) -> set[int]:
 def phase_of(pod: Manifest) -> str:
     """Tell a pod's phase; a new one is Pending."""
     return str(pod.get("status", {}).get("phase", "Pending"))
+
+
+def _is_deleting(pod: Manifest) -> bool:
+    return "deletionTimestamp" in pod["metadata"]
 
 
 def index_of(pod: Manifest) -> int:

@@ -82,12 +82,13 @@ class Runner:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run Jobs until told to stop; processes then get their SIGTERM, and their pods are not to blame."""
-        loops = [asyncio.create_task(self._watch(kind)) for kind in (JOB, POD)]
-        loops.append(asyncio.create_task(self._pass_all()))
-        await stop.wait()
-        self._is_stopping = True
-        for task in loops:
-            task.cancel()
+        async with asyncio.TaskGroup() as group:
+            loops = [group.create_task(self._watch(kind)) for kind in (JOB, POD)]
+            loops.append(group.create_task(self._pass_all()))
+            await stop.wait()
+            self._is_stopping = True
+            for task in loops:
+                task.cancel()
         for name in list(self._children):
             self._stop(name, _STOP_GRACE_S)
         await asyncio.gather(*self._tasks.values())
@@ -122,6 +123,8 @@ class Runner:
         moments = [await self._pass_job(job, _pods_of(job, pods), now) for job in jobs]
         for pod in pods:
             await self._pass_pod(pod)
+        for name in self._children.keys() - {pod["metadata"]["name"] for pod in pods}:  # taken away by force
+            self._stop(name, _STOP_GRACE_S)
         self._fill_slots(pods)
         due = [moment for moment in moments if moment]
         return max((min(due) - now).total_seconds(), _SOON_S) if due else None
@@ -155,7 +158,7 @@ class Runner:
         if "deletionTimestamp" in pod["metadata"]:
             if name in self._tasks:
                 self._stop(name, pod["spec"].get("terminationGracePeriodSeconds", _GRACE_S))
-            elif phase != "Running" or self._is_gone(pod):
+            elif self._is_gone(pod):
                 await self._forget(pod)
         elif phase == "Running" and name not in self._tasks and self._is_gone(pod):
             await self._report(pod, _TERMINATED, disrupted=True)
@@ -172,6 +175,7 @@ class Runner:
     async def _forget(self, pod: Manifest) -> None:
         metadata = pod["metadata"]
         self._lock_path(pod).unlink(missing_ok=True)
+        shutil.rmtree(self._scratch_path(pod), ignore_errors=True)
         with suppress(Missing, Stale):
             await self.cluster.delete(
                 POD,
@@ -190,7 +194,8 @@ class Runner:
             free = slots - sum(pod["metadata"]["name"] in self._tasks for pod in kin)
             for pod in sorted(waiting, key=lambda p: str(p["metadata"]["creationTimestamp"]))[: max(free, 0)]:
                 name = pod["metadata"]["name"]
-                self._tasks[name] = asyncio.create_task(self._run_pod(pod), name=name)
+                if self._is_gone(pod):
+                    self._tasks[name] = asyncio.create_task(self._run_pod(pod), name=name)
 
     def _stop(self, name: str, grace_s: float) -> None:
         """Ask a process to end, once."""
@@ -226,7 +231,10 @@ class Runner:
         _log.info("pod.started", pod=name, pid=child.pid)
         if self._is_stopping:
             self._stop(name, _STOP_GRACE_S)
-        await self._report(pod, None, disrupted=False)
+        try:
+            await self._report(pod, None, disrupted=False)
+        except (Missing, Unavailable):  # deleted meanwhile, or not to be told: nobody else would ever stop it
+            self._stop(name, _STOP_GRACE_S)
         code = await child.wait()
         _log.info("pod.ended", pod=name, exit_code=code)
         shutil.rmtree(scratch, ignore_errors=True)

@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import AnyHttpUrl, ValidationError
+
 from nightshift_crds.cluster.port import (
     HOSTED_MODEL,
     LEASE,
@@ -89,10 +91,14 @@ def parse_keys(texts: Collection[str]) -> dict[str, str]:
     keys: dict[str, str] = {}
     for text in texts:
         key, separator, namespace = text.rpartition("=")
-        is_bound = bool(separator and key and _NAMESPACE.fullmatch(namespace))
+        is_bound = bool(separator and namespace)  # Base64 ends with "="
+        if not (key if is_bound else text):
+            raise Rejected("Expected --api-key KEY or KEY=NAMESPACE, got an empty key.")
+        if is_bound and not _NAMESPACE.fullmatch(namespace):
+            raise Rejected(
+                f"Expected --api-key KEY=NAMESPACE with lower-case letters, digits and dashes, got {namespace!r}."
+            )
         keys[key if is_bound else text] = namespace if is_bound else DEFAULT_NAMESPACE
-    if "" in keys:
-        raise Rejected("Expected --api-key KEY or KEY=NAMESPACE, got an empty key.")
     return keys
 
 
@@ -111,8 +117,8 @@ def parse_models(texts: Collection[str], api_keys: Mapping[str, str], concurrenc
     """Read `NAME=URL` options; the last of a name counts. Raises `Rejected`. Pure."""
     models: dict[str, ServedModel] = {}
     for text in texts:
-        found = re.fullmatch(r"(?P<name>.{1,256}?)=(?P<url>https?://\S+)", text)
-        if not found:
+        found = re.fullmatch(r"(?P<name>.{1,256}?)=(?P<url>https?://\S{1,1000})", text)
+        if not found or not _is_url(found["url"]):
             raise Rejected(f"Expected --model NAME=URL with an http or https URL, got {text!r}.")
         name = found["name"]
         models[name] = ServedModel(name, found["url"], concurrency, api_keys.get(name))
@@ -122,10 +128,18 @@ def parse_models(texts: Collection[str], api_keys: Mapping[str, str], concurrenc
     return tuple(models.values())
 
 
+def _is_url(text: str) -> bool:
+    try:
+        AnyHttpUrl(text)
+    except ValidationError:
+        return False
+    return True
+
+
 def write_keys(data_dir: DataDir, keys: Mapping[str, str]) -> Mapping[str, str]:
     """Store the keys by hash; without any, make one for the default namespace, once. Gives the keys in force."""
     if not keys:
-        if not data_dir.own_key.exists():
+        if not data_dir.own_key.exists() or not data_dir.own_key.read_text().strip():
             _write_secret(data_dir.own_key, f"sk-nightshift-{secrets.token_urlsafe(24)}")
         keys = {data_dir.own_key.read_text().strip(): DEFAULT_NAMESPACE}
     _write_secret(data_dir.keys_file, render_keys(keys))
@@ -151,9 +165,11 @@ async def write_catalogue(cluster: Cluster, namespaces: set[str], models: Collec
                 await _put(cluster, SECRET, _build_secret(namespace, resource, model.api_key))
             manifest = HostedModel.build(_build_metadata(namespace, resource), _build_spec(model, resource))
             await _put(cluster, HOSTED_MODEL, manifest)
-        async for found in each(cluster, HOSTED_MODEL, Selector(namespace, labels=(_LABEL,))):
-            if found["metadata"]["name"] not in wanted:
-                await _remove(cluster, HOSTED_MODEL, found)
+        keyed = {resource for resource, model in wanted.items() if model.api_key}
+        for kind, kept in ((HOSTED_MODEL, wanted.keys()), (SECRET, keyed)):
+            async for found in each(cluster, kind, Selector(namespace, labels=(_LABEL,))):
+                if found["metadata"]["name"] not in kept:
+                    await _remove(cluster, kind, found)
 
 
 def _resource_name(model: str) -> str:
@@ -182,8 +198,15 @@ async def _put(cluster: Cluster, kind: Kind, manifest: Manifest) -> None:
         await cluster.create(kind, manifest)
     except AlreadyExists:
         metadata = manifest["metadata"]
-        content = {key: value for key, value in manifest.items() if key in {"spec", "data"}}
+        old = await cluster.get(kind, metadata["namespace"], metadata["name"])
+        content = {key: _replacing(old[key], manifest[key]) for key in manifest.keys() & {"spec", "data"}}
         await cluster.patch(kind, metadata["namespace"], metadata["name"], content)
+
+
+def _replacing(old: Manifest, new: Manifest) -> Manifest:
+    """Build the merge patch that makes one object the other: what is not in the new one goes."""
+    parts = {k: _replacing(old.get(k) or {}, v) if isinstance(v, dict) else v for k, v in new.items()}
+    return {key: None for key in old if key not in new} | parts
 
 
 async def _remove(cluster: Cluster, kind: Kind, manifest: Manifest) -> None:

@@ -5,6 +5,7 @@ API restarts connections wait instead of being refused.
 """
 
 import asyncio
+import errno
 import signal
 import socket
 import sys
@@ -30,6 +31,7 @@ _RESTART_S = 0.1
 _RESTART_CAP_S = 5.0
 _STABLE_S = 10.0
 _READY_POLL_S = 0.1
+_WRONG_SETTINGS = 2
 _OPERATOR_LEASE = f"{SYSTEM_NAMESPACE}/nightshift-operator"
 _RUNNER_LEASE = f"{SYSTEM_NAMESPACE}/nightshift-runner"
 
@@ -48,7 +50,7 @@ async def supervise(installation: Installation, environ: Mapping[str, str]) -> N
     """Run everything until SIGTERM or SIGINT.
 
     Raises:
-        Rejected: the directory or the port is in use by somebody else.
+        Rejected: the port cannot be used, or a part refuses its settings.
     """
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
@@ -63,21 +65,28 @@ async def supervise(installation: Installation, environ: Mapping[str, str]) -> N
         announcing = asyncio.create_task(_announce(installation, port), name="announce")
         await stop.wait()
         announcing.cancel()
-        await asyncio.gather(*parts)
+        await asyncio.wait(parts)
+        for part in parts:
+            part.result()
 
 
 def lock_data_dir(data_dir: DataDir) -> int:
     """Take a data directory for this process; a dying predecessor is waited for.
 
     Raises:
-        Rejected: another installation runs on it.
+        Rejected: another installation runs on it, or it cannot be written.
     """
-    data_dir.create()
     give_up_at = time.monotonic() + 1.0
-    while (lock := processes.try_lock(data_dir.lock)) is None:
-        if time.monotonic() > give_up_at:
-            raise Rejected(f"Another 'nightshift local' runs on {data_dir.root}. Stop it, or name another --data-dir.")
-        time.sleep(0.05)
+    try:
+        data_dir.create()
+        while (lock := processes.try_lock(data_dir.lock)) is None:
+            if time.monotonic() > give_up_at:
+                raise Rejected(
+                    f"Another 'nightshift local' runs on {data_dir.root}. Stop it, or name another --data-dir."
+                )
+            time.sleep(0.05)
+    except OSError as error:
+        raise Rejected(f"{data_dir.root} cannot be used: {error.strerror}. Name another --data-dir.") from None
     return lock
 
 
@@ -92,7 +101,7 @@ def _listening(port: int) -> socket.socket:
             listener.listen(1024)
         except OSError as error:
             listener.close()
-            if time.monotonic() > give_up_at:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > give_up_at:
                 raise Rejected(f"Port {port} cannot be used: {error.strerror}. Name another --port.") from None
             time.sleep(0.1)
         else:
@@ -132,37 +141,59 @@ def _programs(
 
 
 async def _keep(command: list[str], environ: Mapping[str, str], fds: tuple[int, ...], stop: asyncio.Event) -> None:
-    """Start a program, and start it again whenever it ends, until all is to stop."""
+    """Start a program, and start it again whenever it ends, until all is to stop.
+
+    Raises:
+        Rejected: it refuses its settings, as it has told on standard error; all is then to stop.
+    """
     delay_s = _RESTART_S
-    while not stop.is_set():
-        started = time.monotonic()
-        child = await processes.start(command, environ, fds)
-        ended = asyncio.create_task(child.wait())
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not ended.done():
-            await child.stop(_STOP_GRACE_S)
-        if stop.is_set():
-            return
-        _log.error("part.ended", part=command[-1], exit_code=ended.result())
-        delay_s = _RESTART_S if time.monotonic() - started > _STABLE_S else min(delay_s * 2, _RESTART_CAP_S)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(delay_s):
-                await stop.wait()
+    try:
+        while not stop.is_set():
+            started = time.monotonic()
+            code = await _run_until(command, environ, fds, stop)
+            if stop.is_set():
+                return
+            if code == _WRONG_SETTINGS:
+                raise Rejected("A part refuses its settings, as it says above.")
+            _log.error("part.ended", part=command[-1], exit_code=code)
+            delay_s = _RESTART_S if time.monotonic() - started > _STABLE_S else min(delay_s * 2, _RESTART_CAP_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await stop.wait()
+    finally:
+        stop.set()  # without one part the others are of no use
+
+
+async def _run_until(command: list[str], environ: Mapping[str, str], fds: tuple[int, ...], stop: asyncio.Event) -> int:
+    """Run a program until it ends or all is to stop; gives its exit code."""
+    child = await processes.start(command, environ, fds)
+    ended = asyncio.create_task(child.wait())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not ended.done():
+        await child.stop(_STOP_GRACE_S)
+    return await ended
 
 
 async def _announce(installation: Installation, port: int) -> None:
     """Tell people where it is, once it answers."""
     while not await asyncio.to_thread(_is_ready, port):  # noqa: ASYNC110 - HTTP tells nothing by itself
         await asyncio.sleep(_READY_POLL_S)
-    print(f"Nightshift is ready at http://{_HOST}:{port}/openai/v1 (data in {installation.data_dir.root})")
-    if installation.data_dir.own_key.exists():
-        print(f"  export OPENAI_BASE_URL=http://{_HOST}:{port}/openai/v1")
-        print(f"  export OPENAI_API_KEY={installation.data_dir.own_key.read_text().strip()}")
-    for model in installation.models:
-        print(f"  model {model.name} at {model.url}")
-    sys.stdout.flush()
+    print("\n".join(render_welcome(installation, port)), flush=True)
+
+
+def render_welcome(installation: Installation, port: int) -> list[str]:
+    """Say how to use it; a key is shown only if it was made here, and is in force."""
+    url = f"http://{_HOST}:{port}/openai/v1"
+    own_key = installation.data_dir.own_key
+    made = own_key.read_text().strip() if own_key.exists() else ""
+    exports = [f"  export OPENAI_BASE_URL={url}", f"  export OPENAI_API_KEY={made}"]
+    return [
+        f"Nightshift is ready at {url} (data in {installation.data_dir.root})",
+        *(exports if made in installation.keys else []),
+        *(f"  model {model.name} at {model.url}" for model in installation.models),
+    ]
 
 
 def _is_ready(port: int) -> bool:

@@ -42,7 +42,7 @@ async def holding_lease(
         with suppress(asyncio.CancelledError):
             await renewing
         with suppress(Missing, Stale, Unavailable):
-            await cluster.patch(LEASE, namespace, name, {"spec": {"holderIdentity": None, "renewTime": None}})
+            await _give_up(cluster, namespace, name, holder)
 
 
 async def _renew(cluster: Cluster, namespace: str, name: str, holder: str, on_lost: Callable[[], None]) -> None:
@@ -81,6 +81,15 @@ async def _try_hold(cluster: Cluster, namespace: str, name: str, holder: str) ->
     except Stale:
         return False
     return True
+
+
+async def _give_up(cluster: Cluster, namespace: str, name: str, holder: str) -> None:
+    """Let the next one in at once; a Lease that another holder has by now stays."""
+    lease = await cluster.get(LEASE, namespace, name)
+    if lease["spec"].get("holderIdentity") == holder:
+        guard = {"resourceVersion": lease["metadata"]["resourceVersion"]}
+        spec = {"holderIdentity": None, "renewTime": None}
+        await cluster.patch(LEASE, namespace, name, {"metadata": guard, "spec": spec})
 
 
 def _build(namespace: str, name: str, spec: Manifest) -> Manifest:

@@ -209,11 +209,10 @@ class _Store:
 
     def changes(self, kind: Kind, since: int) -> tuple[int, list[tuple[bool, Manifest]]]:
         """Give the newest version and all that changed since, in order; True marks what was deleted."""
-        self._db.execute("BEGIN")  # one snapshot for the three reads
+        self._db.execute("BEGIN")  # one snapshot for all reads
         try:
-            oldest = self._db.execute("SELECT min(version) FROM deletions").fetchone()[0]
-            count = self._db.execute("SELECT count(*) FROM deletions").fetchone()[0]
-            if count >= _TOMBSTONES and oldest is not None and since < oldest:
+            oldest, count = self._db.execute("SELECT min(version), count(*) FROM deletions").fetchone()
+            if count >= _TOMBSTONES and since < oldest:
                 raise Stale(f"version {since} is too old to watch from")
             version = self.version()
             rows = self._db.execute(
@@ -366,7 +365,8 @@ class LocalCluster:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
-        self._store = _Store(path)
+        with _failing_as_unavailable():
+            self._store = _Store(path)
 
     def close(self) -> None:
         """Finish what runs and let go of the file."""
@@ -374,10 +374,8 @@ class LocalCluster:
         self._store.close()
 
     async def _run(self, call: Callable[[], _T]) -> _T:
-        try:
+        with _failing_as_unavailable():
             return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-        except sqlite3.OperationalError as error:  # locked for longer than _BUSY_S, or the disk is full
-            raise Unavailable(f"the local cluster does not answer: {error}") from error
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
         """See the port."""
@@ -459,6 +457,14 @@ class LocalCluster:
         }
         await self.create(EVENT, event)
         await self._run(lambda: self._store.drop_events(now - _EVENT_LIFE))
+
+
+@contextmanager
+def _failing_as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:  # locked for longer than _BUSY_S, not writable, not SQLite, disk full
+        raise Unavailable(f"the local cluster does not answer: {error}") from error
 
 
 def _tell(known: set[str], manifest: Manifest, *, gone: bool, selected: bool) -> Change | None:

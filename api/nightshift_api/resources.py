@@ -1,0 +1,28 @@
+"""Read the resources of a namespace: one that its schema does not allow must not break a list for everybody."""
+
+from typing import TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from nightshift_crds.cluster.port import KINDS, Cluster, Selector, each
+from nightshift_crds.models import Resource
+
+_R = TypeVar("_R", bound=Resource)
+_log = structlog.get_logger()
+
+
+async def read_all(cluster: Cluster, model: type[_R], selector: Selector) -> list[_R]:
+    """Read all selected resources; one that does not parse is told in the log and left out."""
+    found: list[_R] = []
+    async for manifest in each(cluster, KINDS[model.__name__], selector):
+        try:
+            found.append(model.parse(manifest))
+        except ValidationError as error:
+            name = manifest["metadata"]["name"]
+            _log.error("resource.unreadable", kind=model.__name__, name=name, fields=_fields(error))
+    return found
+
+
+def _fields(error: ValidationError) -> list[str]:
+    return [".".join(map(str, problem["loc"])) for problem in error.errors(include_input=False)]

@@ -1,0 +1,270 @@
+"""From a cancel, a deadline or a failure to the end, and the clearing up behind it, situation by situation."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from nightshift_crds.exits import Exit
+from nightshift_crds.lifecycle import Phase, Sealing
+from nightshift_crds.models import BatchJobStatus
+from nightshift_crds.names import ResultKind, Step
+from nightshift_crds.records import BatchManifest
+from nightshift_operator.decide import decide
+from nightshift_operator.decisions import (
+    CreateJob,
+    Decision,
+    DeleteJob,
+    DropResultFile,
+    FinishResultFile,
+    PurgeScratch,
+)
+from nightshift_operator.facts import Job, JobState, Observed
+from tests.builders import T0, timestamp
+from tests.operator.builders import LATE, NOW, POLICY, a_job, a_manifest, a_status, observed, sealed
+
+CANCEL = {"cancelRequested": True}
+SEALED_AS = [
+    (Phase.FINALIZING, Sealing.COMPLETED, Phase.COMPLETED),
+    (Phase.IN_PROGRESS, Sealing.EXPIRED, Phase.EXPIRED),
+    (Phase.VALIDATING, Sealing.EXPIRED, Phase.EXPIRED),
+    (Phase.IN_PROGRESS, Sealing.FAILED, Phase.FAILED),
+    (Phase.CANCELLING, Sealing.CANCELLED, Phase.CANCELLED),
+    (Phase.CANCELLING, Sealing.COMPLETED, Phase.CANCELLED),
+]
+"""Every way to be sealed that a batch can come to, and how it ends."""
+
+
+def sealing(phase: Phase, reason: Sealing, *, status: dict[str, Any] | None = None, **facts: Any) -> Observed:
+    more: dict[str, Any] = {"counts": {"total": 10, "completed": 4, "failed": 1}, "slices": 1} | (status or {})
+    spec = CANCEL if phase is Phase.CANCELLING else {}
+    return observed(status=a_status(phase, reason, **more), spec=spec, **facts)
+
+
+def decided(seen: Observed, now: datetime = NOW) -> Decision:
+    return decide(seen, now, POLICY)
+
+
+def status_of(decision: Decision) -> BatchJobStatus:
+    assert decision.status is not None
+    return decision.status
+
+
+# --- cancel -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", [None, Phase.VALIDATING])
+@pytest.mark.parametrize("job", [None, a_job(Step.INSPECT), a_job(Step.INSPECT, JobState.COMPLETE)])
+def test_a_cancel_before_anything_ran_seals_nothing(phase: Phase | None, job: Job | None) -> None:
+    status = status_of(decided(observed(phase, spec=CANCEL, inspect=job)))
+    assert (status.phase, status.sealing) == (Phase.CANCELLING, None)
+
+
+@pytest.mark.parametrize(
+    ("phase", "before", "then"),
+    [
+        (Phase.IN_PROGRESS, None, Sealing.CANCELLED),
+        (Phase.FINALIZING, Sealing.COMPLETED, Sealing.COMPLETED),
+        (Phase.FINALIZING, None, Sealing.CANCELLED),
+    ],
+)
+def test_a_cancel_of_a_batch_that_ran_seals_it_with_the_reason_that_is_fixed_already_if_one_is(
+    phase: Phase, before: Sealing | None, then: Sealing
+) -> None:
+    status = status_of(decided(observed(phase, before, spec=CANCEL, run=a_job())))
+    assert (status.phase, status.sealing) == (Phase.CANCELLING, then)
+
+
+def test_a_cancel_is_looked_at_before_everything_else_even_the_deadline() -> None:
+    seen = observed(Phase.IN_PROGRESS, spec=CANCEL, run=a_job(state=JobState.FAILED), ended_at=NOW)
+    assert status_of(decided(seen, LATE)).phase is Phase.CANCELLING
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "cancelling_at"),
+    [(None, NOW), (NOW - timedelta(seconds=3), NOW - timedelta(seconds=3)), (T0, T0 + timedelta(minutes=1))],
+    ids=["no time given", "the time of the request", "never before the phase that it leaves"],
+)
+def test_a_batch_is_cancelling_since_it_was_asked_to(asked_at: datetime | None, cancelling_at: datetime) -> None:
+    spec = CANCEL | ({"cancelRequestedAt": timestamp(asked_at)} if asked_at else {})
+    assert status_of(decided(observed(Phase.IN_PROGRESS, spec=spec))).cancelling_at == cancelling_at
+
+
+def test_a_cancelled_batch_of_which_nothing_ran_waits_for_its_inspection_to_go_and_ends() -> None:
+    status = a_status(Phase.CANCELLING, ran=False)
+    going = decided(observed(status=status, spec=CANCEL, inspect=a_job(Step.INSPECT)))
+    assert (going.status, going.actions) == (None, (DeleteJob(a_job(Step.INSPECT).name, "inspect-uid"),))
+    gone = decided(observed(status=status, spec=CANCEL))
+    assert (status_of(gone).phase, status_of(gone).cancelled_at, gone.actions) == (Phase.CANCELLED, NOW, ())
+
+
+def test_a_cancelled_batch_whose_seal_job_fails_gets_another_one_and_never_fails() -> None:
+    job = a_job(Step.SEAL, JobState.FAILED, 1)
+    failed = decided(sealing(Phase.CANCELLING, Sealing.CANCELLED, seal=job))
+    assert (failed.status, failed.actions) == (None, (DeleteJob(job.name, job.uid),))
+    gone = decided(sealing(Phase.CANCELLING, Sealing.CANCELLED))
+    assert gone.actions == (CreateJob(Step.SEAL),)
+
+
+# --- sealing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("phase", "reason", "_end"), SEALED_AS)
+@pytest.mark.parametrize(("run", "deletes"), [(a_job(), True), (a_job(state=JobState.FAILED, deleting_at=NOW), False)])
+def test_nothing_is_sealed_or_recorded_before_the_run_job_is_gone(
+    phase: Phase, reason: Sealing, _end: Phase, run: Job, deletes: bool
+) -> None:
+    decision = decided(sealing(phase, reason, run=run, sealed=sealed(a_manifest(reason))))
+    assert decision.status is None
+    assert decision.actions == ((DeleteJob(run.name, run.uid),) if deletes else ())
+    assert decision.requeue_after_s
+
+
+@pytest.mark.parametrize(("phase", "reason", "_end"), SEALED_AS)
+@pytest.mark.parametrize("run", [None, a_job(state=JobState.COMPLETE), a_job(state=JobState.FAILED)])
+def test_a_seal_job_is_made_once_no_processor_can_be_at_work(
+    phase: Phase, reason: Sealing, _end: Phase, run: Job | None
+) -> None:
+    assert decided(sealing(phase, reason, run=run)).actions == (CreateJob(Step.SEAL),)
+
+
+@pytest.mark.parametrize("seal", [a_job(Step.SEAL), a_job(Step.SEAL, JobState.FAILED, deleting_at=NOW)])
+@pytest.mark.parametrize(("phase", "reason", "_end"), SEALED_AS)
+def test_a_seal_job_that_works_or_is_going_is_waited_for(phase: Phase, reason: Sealing, _end: Phase, seal: Job) -> None:
+    decision = decided(sealing(phase, reason, seal=seal))
+    assert (decision.status, decision.actions) == (None, ())
+    assert decision.requeue_after_s
+
+
+@pytest.mark.parametrize(("phase", "reason", "end"), SEALED_AS)
+@pytest.mark.parametrize("seal", [None, a_job(Step.SEAL), a_job(Step.SEAL, JobState.FAILED)])
+def test_a_manifest_ends_the_batch_as_it_was_sealed_whatever_its_job_says(
+    phase: Phase, reason: Sealing, end: Phase, seal: Job | None
+) -> None:
+    status = status_of(decided(sealing(phase, reason, seal=seal, sealed=sealed(a_manifest(reason)))))
+    assert (status.phase, status.errors) == (end, [])
+    assert (status.counts.total, status.counts.completed, status.counts.failed) == (10, 8, 2)
+    assert status.usage is not None
+    assert status.usage.total_tokens == 32
+
+
+def test_a_manifest_brings_files_up_to_date_before_the_status_names_them() -> None:
+    manifest = a_manifest()
+    decision = decided(sealing(Phase.FINALIZING, Sealing.COMPLETED, sealed=sealed(manifest)))
+    expires_at = NOW + POLICY.default_expiry
+    output, error = manifest.files[ResultKind.OUTPUT], manifest.files[ResultKind.ERROR]
+    assert decision.actions == (
+        FinishResultFile(ResultKind.OUTPUT, output, expires_at),
+        FinishResultFile(ResultKind.ERROR, error, expires_at),
+    )
+    assert (status_of(decision).output_file_id, status_of(decision).error_file_id) == (output.file_id, error.file_id)
+
+
+@pytest.mark.parametrize(("completed", "failed", "empty"), [(10, 0, ResultKind.ERROR), (0, 10, ResultKind.OUTPUT)])
+def test_a_result_file_that_stayed_empty_is_dropped_and_has_no_id(
+    completed: int, failed: int, empty: ResultKind
+) -> None:
+    manifest = a_manifest(completed=completed, failed=failed)
+    decision = decided(sealing(Phase.FINALIZING, Sealing.COMPLETED, sealed=sealed(manifest)))
+    assert DropResultFile(empty) in decision.actions
+    assert getattr(status_of(decision), f"{empty}_file_id") is None
+
+
+def test_result_files_live_as_long_as_the_batch_says_from_their_sealing_on() -> None:
+    status = a_status(Phase.FINALIZING, Sealing.COMPLETED)
+    at = NOW - timedelta(minutes=7)
+    seen = observed(status=status, spec={"outputExpiresAfterSeconds": 3_600}, sealed=sealed(at=at))
+    lives = [a.expires_at for a in decided(seen).actions if isinstance(a, FinishResultFile)]
+    assert lives == [at + timedelta(hours=1)] * 2
+
+
+def test_a_batch_of_which_no_line_was_sent_has_no_usage() -> None:
+    manifest = a_manifest(Sealing.EXPIRED, completed=0, failed=0)
+    status = {"counts": {"total": 10}}
+    end = status_of(decided(sealing(Phase.IN_PROGRESS, Sealing.EXPIRED, status=status, sealed=sealed(manifest))))
+    assert (end.phase, end.usage) == (Phase.EXPIRED, None)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        a_manifest(completed=8, failed=1),
+        a_manifest(completed=9, failed=2),
+        a_manifest(Sealing.EXPIRED),
+        BatchManifest(reason=Sealing.COMPLETED, completed=8, failed=2, usage=a_manifest().usage, files={}),
+    ],
+    ids=["too few", "too many", "another reason", "lines that are in no file"],
+)
+def test_a_manifest_that_does_not_add_up_fails_the_batch_and_keeps_everything(manifest: BatchManifest) -> None:
+    decision = decided(sealing(Phase.FINALIZING, Sealing.COMPLETED, sealed=sealed(manifest)))
+    status = status_of(decision)
+    assert (status.phase, [error.code for error in status.errors]) == (Phase.FAILED, ["internal_error"])
+    kept = [action.kind for action in decision.actions if isinstance(action, FinishResultFile)]
+    assert kept == list(manifest.files)
+    assert decision.event
+    assert decision.event.warning
+
+
+def test_a_manifest_that_does_not_add_up_does_not_undo_a_cancel() -> None:
+    manifest = a_manifest(Sealing.CANCELLED, completed=11, failed=2)
+    status = status_of(decided(sealing(Phase.CANCELLING, Sealing.CANCELLED, sealed=sealed(manifest))))
+    assert status.phase is Phase.CANCELLED
+
+
+def test_what_made_a_batch_fail_stays_in_its_status() -> None:
+    error = {"code": "invalid_request", "message": "Changed.", "param": "input_file_id"}
+    manifest = a_manifest(Sealing.FAILED, completed=4, failed=1)
+    seen = sealing(Phase.IN_PROGRESS, Sealing.FAILED, status={"errors": [error]}, sealed=sealed(manifest))
+    assert [e.code for e in status_of(decided(seen)).errors] == ["invalid_request"]
+
+
+@pytest.mark.parametrize(("phase", "reason"), [row[:2] for row in SEALED_AS if row[0] is not Phase.CANCELLING])
+@pytest.mark.parametrize("state", [JobState.COMPLETE, JobState.FAILED])
+def test_a_batch_that_cannot_be_sealed_fails(phase: Phase, reason: Sealing, state: JobState) -> None:
+    status = status_of(decided(sealing(phase, reason, seal=a_job(Step.SEAL, state, Exit.CONFLICT))))
+    assert (status.phase, [error.code for error in status.errors]) == (Phase.FAILED, ["internal_error"])
+
+
+def test_a_status_in_finalizing_that_somebody_wrote_without_a_reason_is_sealed_as_completed() -> None:
+    assert status_of(decided(observed(Phase.FINALIZING))).sealing is Sealing.COMPLETED
+
+
+# --- clearing up ------------------------------------------------------------------------------------------------------
+
+
+ENDS = [Phase.COMPLETED, Phase.FAILED, Phase.EXPIRED, Phase.CANCELLED]
+
+
+def ended(phase: Phase, **facts: Any) -> Observed:
+    return observed(phase, Sealing(phase.lower()), **facts)
+
+
+@pytest.mark.parametrize("phase", ENDS)
+@pytest.mark.parametrize("step", Step)
+@pytest.mark.parametrize("state", JobState)
+def test_jobs_of_a_batch_that_ended_go_first(phase: Phase, step: Step, state: JobState) -> None:
+    job = a_job(step, state)
+    decision = decided(ended(phase, **{step: job}, sealed=sealed()), LATE)
+    assert (decision.status, decision.actions) == (None, (DeleteJob(job.name, job.uid),))
+
+
+@pytest.mark.parametrize("phase", ENDS)
+def test_logs_outlive_their_batch_for_downloads_that_began_before(phase: Phase) -> None:
+    ended_at = max(
+        moment
+        for name in ("completed_at", "failed_at", "expired_at", "cancelled_at")
+        if (moment := getattr(ended(phase).batch.status, name))
+    )
+    waiting = decided(ended(phase, sealed=sealed()), ended_at + timedelta(seconds=1))
+    assert (waiting.actions, waiting.status) == ((), None)
+    assert waiting.requeue_after_s == POLICY.scratch_retention.total_seconds() - 1
+    over = decided(ended(phase, sealed=sealed()), ended_at + POLICY.scratch_retention)
+    assert over.actions == (PurgeScratch(),)
+    assert status_of(over).settled
+
+
+@pytest.mark.parametrize("phase", [Phase.FAILED, Phase.CANCELLED])
+def test_a_batch_without_a_manifest_settles_at_once_and_keeps_what_ran(phase: Phase) -> None:
+    decision = decided(ended(phase))
+    assert decision.actions == ()
+    assert status_of(decision).settled

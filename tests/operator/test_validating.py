@@ -1,0 +1,179 @@
+"""VALIDATING, situation by situation: what is compared, what is refused, and what an accepted batch starts with."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from nightshift_crds.exits import Exit
+from nightshift_crds.lifecycle import Phase, Sealing
+from nightshift_crds.models import BatchJobStatus, HostedModel, StoredFile
+from nightshift_crds.names import Step
+from nightshift_operator.conditions import Kind, Reason
+from nightshift_operator.decide import decide
+from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision
+from nightshift_operator.facts import Job, JobState, Observed
+from tests.builders import FILE_ID, MODEL, a_file, a_model
+from tests.operator.builders import DEADLINE, EMBEDDINGS, LATE, NOW, POLICY, a_job, a_verdict, observed
+
+BY_URI = {"input": {"uri": "gs://bucket/shared/in.jsonl"}}
+
+
+def decided(seen: Observed, now: datetime = NOW) -> Decision:
+    return decide(seen, now, POLICY)
+
+
+def status_of(decision: Decision) -> BatchJobStatus:
+    assert decision.status is not None
+    return decision.status
+
+
+def refusal(seen: Observed, now: datetime = NOW) -> tuple[str, str | None]:
+    """Give code and param of the one error of a batch that fails."""
+    status = status_of(decided(seen, now))
+    assert status.phase is Phase.FAILED
+    assert status.failed_at == now
+    [error] = status.errors
+    return error.code, error.param
+
+
+@pytest.mark.parametrize("phase", [None, Phase.VALIDATING])
+def test_a_valid_input_lets_the_batch_run(phase: Phase | None) -> None:
+    decision = decided(observed(phase))
+    status = status_of(decision)
+    assert decision.actions == (CreateResultFiles(),)
+    assert (status.phase, status.in_progress_at, status.deadline) == (Phase.IN_PROGRESS, NOW, DEADLINE)
+    assert (status.counts.total, status.counts.completed, status.counts.failed) == (10, 0, 0)
+    assert (status.model, status.attempt, status.slices) == (MODEL, 1, 1)
+
+
+def test_what_was_checked_is_written_down_so_that_the_processor_can_refuse_other_bytes() -> None:
+    checked = status_of(decided(observed())).input
+    assert checked is not None
+    assert (checked.key, checked.bytes, checked.crc32c) == (f"openai/files/{FILE_ID}.jsonl", 500, 7)
+
+
+@pytest.mark.parametrize(("shards", "lines", "slices"), [(4, 10, 4), (4, 3, 3), (1, 10, 1)])
+def test_a_batch_has_a_slice_per_shard_but_none_without_a_line(shards: int, lines: int, slices: int) -> None:
+    seen = observed(models=(a_model(shards=shards),), verdict=a_verdict(lines=lines))
+    assert status_of(decided(seen)).slices == slices
+
+
+def test_the_slices_are_those_of_the_model_that_serves_the_endpoint() -> None:
+    seen = observed(models=(a_model(endpoints=[EMBEDDINGS], shards=8), a_model(shards=2)))
+    assert status_of(decided(seen)).slices == 2
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        None,
+        a_file(),
+        a_file(status={"phase": "Writing"}),
+        a_file(spec={"purpose": "batch_output"}, status={"phase": "Ready"}),
+    ],
+    ids=["deleted", "never finished", "still being written", "another purpose"],
+)
+def test_an_input_file_that_cannot_be_used_is_refused(file: StoredFile | None) -> None:
+    assert refusal(observed(input_file=file)) == ("invalid_request", "input_file_id")
+
+
+def test_an_input_by_a_uri_that_the_namespace_may_not_read_is_refused() -> None:
+    assert refusal(observed(spec=BY_URI, input_file=None, input_key=None)) == ("invalid_request", "input_file_id")
+
+
+def test_a_rerun_is_refused_in_words_that_say_that_it_is_not_supported() -> None:
+    seen = observed(spec={"input": {"rerunOf": "batch-1"}}, input_file=None, input_key=None, verdict=None)
+    assert refusal(seen) == ("invalid_request", "input_file_id")
+    assert "not supported" in status_of(decided(seen)).errors[0].message
+
+
+def test_a_model_whose_server_would_have_to_be_started_is_refused_as_not_batchable() -> None:
+    server = HostedModel.parse(a_model().dump() | {"spec": {"name": MODEL, "server": {"image": "vllm:1"}}})
+    status = status_of(decided(observed(models=(server,))))
+    assert status.phase is Phase.FAILED
+    assert {error.code for error in status.errors} == {"model_not_found"}
+    assert len(status.errors) == 10
+
+
+def test_a_batch_that_names_another_model_than_its_lines_is_refused() -> None:
+    assert refusal(observed(spec={"model": "other:1b"})) == ("mismatched_model", "model")
+
+
+def test_a_batch_that_names_the_model_of_its_lines_runs() -> None:
+    assert status_of(decided(observed(spec={"model": MODEL}))).phase is Phase.IN_PROGRESS
+
+
+def test_a_refusal_names_every_error_and_tells_people_how_many() -> None:
+    decision = decided(observed(models=()))
+    status = status_of(decision)
+    assert [error.line for error in status.errors] == list(range(1, 11))
+    assert status.counts.total == 0
+    said = {c.type: c.reason for c in status.conditions}
+    assert said[Kind.VALIDATED] == Reason.INPUT_REFUSED
+    assert decision.event
+    assert decision.event.message.startswith("The input has 10 errors")
+    assert decision.actions == ()
+
+
+# --- inspection -------------------------------------------------------------------------------------------------------
+
+
+def unchecked(job: Job | None = None, **facts: Any) -> Observed:
+    return observed(
+        spec=BY_URI, **({"input_file": None, "input_key": "in.jsonl", "verdict": None} | facts), inspect=job
+    )
+
+
+@pytest.mark.parametrize("verdict", [None, a_verdict(endpoint=EMBEDDINGS)])
+def test_an_input_that_nobody_has_checked_for_the_endpoint_is_inspected(verdict: Any) -> None:
+    decision = decided(unchecked(verdict=verdict))
+    assert decision.actions == (CreateJob(Step.INSPECT),)
+    assert status_of(decision).phase is Phase.VALIDATING
+    assert [c.reason for c in status_of(decision).conditions] == [Reason.INSPECTING]
+
+
+def test_an_inspection_that_works_is_waited_for() -> None:
+    decision = decided(unchecked(a_job(Step.INSPECT)))
+    assert decision.actions == ()
+    assert decision.requeue_after_s == (DEADLINE - NOW).total_seconds() + 1
+
+
+@pytest.mark.parametrize("job", [None, a_job(Step.INSPECT), a_job(Step.INSPECT, JobState.FAILED, 1)])
+def test_a_verdict_counts_whatever_became_of_the_job_that_left_it(job: Job | None) -> None:
+    assert status_of(decided(unchecked(job, verdict=a_verdict()))).phase is Phase.IN_PROGRESS
+
+
+@pytest.mark.parametrize(
+    ("job", "error"),
+    [
+        (a_job(Step.INSPECT, JobState.FAILED, Exit.BAD_INPUT), ("invalid_request", "input_file_id")),
+        (a_job(Step.INSPECT, JobState.FAILED, 1), ("internal_error", None)),
+        (a_job(Step.INSPECT, JobState.COMPLETE, 0), ("internal_error", None)),
+    ],
+)
+def test_an_inspection_that_ends_without_a_verdict_fails_the_batch(job: Job, error: tuple[str, str | None]) -> None:
+    assert refusal(unchecked(job)) == error
+
+
+# --- too late ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("job", [None, a_job(Step.INSPECT), a_job(Step.INSPECT, JobState.FAILED, 1)])
+def test_a_batch_whose_input_was_not_checked_in_time_expires_without_files(job: Job | None) -> None:
+    decision = decided(unchecked(job), LATE)
+    status = status_of(decision)
+    assert (status.phase, status.expired_at, status.sealing) == (Phase.EXPIRED, LATE, None)
+    assert decision.actions == ()
+
+
+def test_a_batch_whose_input_is_accepted_too_late_is_sealed_with_every_line_expired() -> None:
+    decision = decided(observed(), LATE)
+    status = status_of(decision)
+    assert (status.phase, status.sealing, status.in_progress_at) == (Phase.VALIDATING, Sealing.EXPIRED, None)
+    assert (status.counts.total, status.slices) == (10, 1)
+    assert decision.actions == (CreateResultFiles(),)
+
+
+def test_a_bad_input_that_is_looked_at_too_late_still_fails() -> None:
+    assert refusal(observed(verdict=a_verdict(lines=0)), LATE) == ("empty_file", None)

@@ -1,0 +1,214 @@
+"""A run from its input to the log of its slice, against the stub model."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightshift_crds.bucket.port import Bucket
+from nightshift_crds.exits import Exit
+from nightshift_crds.names import ResultKind
+from nightshift_crds.records import RecordKind
+from nightshift_processor.run import run, slice_of
+from nightshift_processor.seal import seal
+from tests.builders import a_line, jsonl
+from tests.processor.audits import audit
+from tests.processor.canned import an_answer, serving
+from tests.processor.given import (
+    Model,
+    chat_lines,
+    check_log,
+    kinds,
+    put_input,
+    read_log,
+    read_result,
+    run_settings,
+    seal_settings,
+)
+
+CLAIM, PART, END = RecordKind.CLAIM, RecordKind.PART, RecordKind.END
+
+
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+
+
+async def run_all(bucket: Bucket, url: str, content: bytes, **values: Any) -> Exit:
+    """Run an input to whatever end it comes to by itself."""
+    await put_input(bucket, content)
+    return await run(run_settings(bucket, content, model_url=url, **values), bucket, asyncio.Event())
+
+
+def codes_of(errors: list[dict[str, Any]]) -> list[str]:
+    return [line["error"]["code"] for line in errors]
+
+
+# --- to the end -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_run_asks_every_line_once_and_ends_its_slice(bucket: Bucket, model: Model) -> None:
+    prompts = [f"row-{n}" for n in range(200)] + ["fail:400", "not-json", "pretty"]
+    content = chat_lines(*prompts)
+    assert await run_all(bucket, model.url, content) is Exit.DONE
+    assert set(model.stub.asked.values()) == {1}
+    records = await read_log(bucket)
+    assert records[-1].header.kind is END
+    assert check_log(records, len(prompts)) == set(range(len(prompts)))
+    await seal(seal_settings(bucket, content), bucket)
+    manifest = await audit(bucket, *prompts)
+    assert (manifest.completed, manifest.failed) == (201, 2)
+
+
+async def test_a_batch_of_which_all_fails_is_done(bucket: Bucket, model: Model) -> None:
+    assert await run_all(bucket, model.url, chat_lines("fail:400 a", "fail:422 b")) is Exit.DONE
+    assert check_log(await read_log(bucket), 2) == {0, 1}
+
+
+async def test_an_input_without_lines_ends_at_once(bucket: Bucket, model: Model) -> None:
+    assert await run_all(bucket, model.url, b"\n \n") is Exit.DONE
+    assert kinds(await read_log(bucket)) == [CLAIM, END]
+
+
+async def test_a_slice_that_has_ended_is_not_run_again(bucket: Bucket, model: Model) -> None:
+    await run_all(bucket, model.url, chat_lines("a", "b"))
+    assert await run_all(bucket, model.url, chat_lines("a", "b")) is Exit.DONE
+    assert model.stub.asked == {"a": 1, "b": 1}
+    assert kinds(await read_log(bucket)).count(END) == 1
+
+
+async def test_no_more_requests_are_in_flight_than_may_be(bucket: Bucket, model: Model) -> None:
+    content = chat_lines(*(f"hold {n}" for n in range(20)))
+    running = asyncio.create_task(run_all(bucket, model.url, content, max_concurrency=4))
+    await model.stub.was_asked(4)
+    model.stub.let_go.set()
+    assert await running is Exit.DONE
+    assert model.stub.most_in_flight == 4
+
+
+async def test_a_body_reaches_the_server_as_the_user_wrote_it(bucket: Bucket) -> None:
+    body = b'{"model":"m", "seed":12345678901234567890123, "t":1.10,"messages":[ "\xe2\x82\xac\\u20ac" ], "t":2E0}'
+    content = b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":%b}\n' % body
+    async with serving(an_answer()) as server:
+        await run_all(bucket, server.url, content)
+    assert [request.body for request in server.requests] == [body]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda line: b"\xef\xbb\xbf" + line + b"\n",
+        lambda line: line + b"\r\n",
+        lambda line: b"\n\r\n  \n" + line + b"\n\n",
+        lambda line: line,
+        lambda line: b'{"custom_id":7,' + line[1:] + b"\n",
+        lambda line: b'{"body":[],"custom_id":"old",' + line[1:] + b"\n",
+    ],
+    ids=["bom", "crlf", "blank-lines", "no-newline", "id-twice", "body-twice"],
+)
+async def test_whatever_surrounds_a_line_it_runs(bucket: Bucket, model: Model, wrap: Any) -> None:
+    assert await run_all(bucket, model.url, wrap(chat_lines("a").rstrip())) is Exit.DONE
+    assert model.stub.asked == {"a": 1}
+    assert [line["custom_id"] for line in (await read_log(bucket))[-1].outputs] == ["a"]
+
+
+async def test_a_request_id_that_is_no_text_does_not_spoil_a_batch(bucket: Bucket) -> None:
+    answer = an_answer(b'{"usage":{"prompt_tokens":1,"completion_tokens":1}}', "200 OK", b"X-Request-Id: \xff\xfe")
+    async with serving(answer) as server:
+        assert await run_all(bucket, server.url, chat_lines("a")) is Exit.DONE
+    assert check_log(await read_log(bucket), 1) == {0}
+
+
+# --- slices -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 60_000), st.integers(1, 64))
+def test_slices_are_equal_runs_that_make_up_the_input(items: int, slices: int) -> None:
+    parts = [slice_of(items, slices, n) for n in range(slices)]
+    assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
+    assert (parts[0].start, parts[-1].stop) == (0, items)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+async def test_every_pod_runs_its_own_slice(bucket: Bucket, model: Model) -> None:
+    prompts = [f"row-{n}" for n in range(10)]
+    ends = [await run_all(bucket, model.url, chat_lines(*prompts), slices=3, index=n) for n in range(3)]
+    assert ends == [Exit.DONE] * 3
+    done = [check_log(await read_log(bucket, n), 10) for n in range(3)]
+    assert done == [{0, 1, 2}, {3, 4, 5}, {6, 7, 8, 9}]
+    await seal(seal_settings(bucket, chat_lines(*prompts), slices=3), bucket)
+    assert (await audit(bucket, *prompts)).completed == 10
+
+
+async def test_a_slice_that_has_no_lines_ends_too(bucket: Bucket, model: Model) -> None:
+    assert [await run_all(bucket, model.url, chat_lines("a"), slices=2, index=n) for n in range(2)] == [Exit.DONE] * 2
+    assert model.stub.asked == {"a": 1}
+
+
+# --- trying again -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["fail-once:503", "fail-once:429", "fail-once:500", "drop"])
+async def test_a_passing_failure_is_not_the_lines_result(
+    bucket: Bucket, model: Model, no_backoff: None, fault: str
+) -> None:
+    assert await run_all(bucket, model.url, chat_lines(fault)) is Exit.DONE
+    assert model.stub.asked[fault] == 2
+    assert (await read_log(bucket))[-1].header.state.completed == 1
+
+
+async def test_a_poison_row_is_given_up_after_its_tries(bucket: Bucket, model: Model, no_backoff: None) -> None:
+    content = chat_lines("fail:500 x", "a")
+    assert await run_all(bucket, model.url, content, max_tries=7, max_concurrency=1) is Exit.DONE
+    assert model.stub.asked == {"fail:500 x": 7, "a": 1}
+    records = await read_log(bucket)
+    assert check_log(records, 2) == {0, 1}
+    assert [code for record in records for code in codes_of(record.errors)] == ["server_error"]
+
+
+async def test_rows_that_cannot_be_served_keep_no_other_from_being_sent(
+    bucket: Bucket, model: Model, no_backoff: None
+) -> None:
+    content = chat_lines("fail:503 x", "fail:503 y", "a", "b", "hold")
+    await put_input(bucket, content)
+    stop = asyncio.Event()
+    settings = run_settings(bucket, content, model_url=model.url, max_concurrency=2)
+    running = asyncio.create_task(run(settings, bucket, stop))
+    while not {"a", "b", "hold"} <= set(model.stub.asked):
+        await model.stub.was_asked(model.stub.asked.total() + 1)
+    stop.set()
+    assert await running is Exit.INTERRUPTED
+    assert check_log(await read_log(bucket), 5) == {2, 3}
+
+
+async def test_a_server_that_is_down_is_waited_for_until_the_deadline(
+    bucket: Bucket, no_backoff: None, soon: str
+) -> None:
+    assert await run_all(bucket, "http://127.0.0.1:9", chat_lines("a", "b"), deadline=soon) is Exit.DEADLINE
+    assert kinds(await read_log(bucket)) == [CLAIM]
+
+
+async def test_no_patience_that_a_server_asks_for_goes_beyond_the_deadline(bucket: Bucket, soon: str) -> None:
+    async with serving(an_answer(b"{}", "429 Busy", b"Retry-After: 86400")) as server:
+        assert await run_all(bucket, server.url, chat_lines("a"), deadline=soon) is Exit.DEADLINE
+    assert len(server.requests) == 1
+
+
+async def test_what_arrived_before_the_deadline_is_kept(bucket: Bucket, model: Model, soon: str) -> None:
+    content = chat_lines("a", "fail:400", "hold")
+    end = await run_all(bucket, model.url, content, deadline=soon, flush_interval_s=60, max_concurrency=1)
+    assert end is Exit.DEADLINE
+    assert check_log(await read_log(bucket), 3) == {0, 1}
+
+
+async def test_in_openais_form_an_http_error_is_a_line_of_the_error_file_with_a_response(
+    bucket: Bucket, model: Model
+) -> None:
+    content = jsonl(a_line("c", messages=[{"role": "user", "content": "fail:400"}]))
+    await run_all(bucket, model.url, content, error_line_format="openai")
+    await seal(seal_settings(bucket, content), bucket)
+    (line,) = await read_result(bucket, ResultKind.ERROR)
+    assert (line["response"]["status_code"], line["error"]) == (400, None)
