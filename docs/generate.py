@@ -1,7 +1,8 @@
 """Write what is generated from the code, or with `--check` fail if it differs: `make generate`, `make verify`.
 
 The CRDs come from the pydantic models, the lifecycle page from the transition table, the settings page from the
-settings of every role, the conditions page from the closed sets of the operator.
+settings of every role, the conditions page from the closed sets of the operator, and what
+the chart has of all that from `docs/chart.py`.
 """
 
 import argparse
@@ -14,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from chart import render_chart
 from pydantic.fields import FieldInfo
 
 from nightshift_api.settings import Settings as ApiSettings
 from nightshift_cli.local.runner import RunnerSettings
 from nightshift_crds.lifecycle import Phase, render_diagram
-from nightshift_crds.models import RESOURCES
+from nightshift_crds.models import RESOURCES, Resource
 from nightshift_crds.schema import build_crd
 from nightshift_crds.settings import Settings
 from nightshift_operator.conditions import Kind, Reason
@@ -40,12 +42,18 @@ _ROLES: dict[str, type[Settings]] = {
 
 def render_all() -> Iterator[tuple[Path, str]]:
     """Give every generated file and its content."""
-    for resource in RESOURCES:
-        text = yaml.safe_dump(build_crd(resource), sort_keys=False, width=110)
-        yield ROOT / "crds" / f"{resource.__name__.lower()}.yaml", f"# Written by `make generate`.\n{text}"
+    crds = {f"{resource.__name__.lower()}.yaml": _render_crd(resource) for resource in RESOURCES}
+    for name, text in crds.items():
+        yield ROOT / "crds" / name, text
+    yield from render_chart(crds)
     yield ROOT / "docs" / "lifecycle.md", _render_lifecycle()
     yield ROOT / "docs" / "settings.md", _render_settings()
     yield ROOT / "docs" / "conditions.md", _render_conditions()
+
+
+def _render_crd(resource: type[Resource]) -> str:
+    text = yaml.safe_dump(build_crd(resource), sort_keys=False, width=110)
+    return f"# Written by `make generate`.\n{text}"
 
 
 def _render_lifecycle() -> str:

@@ -22,7 +22,7 @@ from kubernetes.config import new_client_from_config
 _HERE = Path(__file__).parent
 _TOOL = _HERE / "cluster" / "cluster"
 _CRDS = _HERE.parent / "crds"
-_KIND = "nightshift"
+KIND = "nightshift"
 _KIND_CONFIG = _HERE.parent / "build" / "kind.kubeconfig"
 _CONTEXTS = ("kind-", "nightshift")
 """How the name of a context begins that tests may fill and empty."""
@@ -35,6 +35,15 @@ class Kubernetes:
     kubeconfig: Path
     stop: tuple[str, ...] = ()
 
+    @property
+    def is_kind(self) -> bool:
+        """Whether images come to the nodes by way of Docker."""
+        return self.stop[:1] == ("kind",)
+
+    def tool(self, *arguments: str | Path) -> str:
+        """Run the `cluster` tool; gives what it printed."""
+        return _output(_TOOL, *arguments)
+
     def kubectl(self, *arguments: str | Path) -> str:
         """Run kubectl; gives what it printed."""
         return _output(tools() / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments)
@@ -45,7 +54,7 @@ def find_or_start() -> Kubernetes:
     if named := os.environ.get("NIGHTSHIFT_TEST_KUBECONFIG"):
         return Kubernetes(check_context(Path(named)))
     if _has_kind():
-        return Kubernetes(_start_kind(), ("kind", "delete", "cluster", f"--name={_KIND}"))
+        return Kubernetes(_start_kind(), ("kind", "delete", "cluster", f"--name={KIND}"))
     kubeconfig = Path(_output(_TOOL, "up").strip())
     return Kubernetes(kubeconfig, (str(_TOOL), "down", "--wipe"))
 
@@ -75,8 +84,8 @@ def _has_kind() -> bool:
 
 def _start_kind() -> Path:
     _KIND_CONFIG.parent.mkdir(exist_ok=True)
-    where = (f"--name={_KIND}", f"--kubeconfig={_KIND_CONFIG}")
-    if _KIND in _output("kind", "get", "clusters").split():
+    where = (f"--name={KIND}", f"--kubeconfig={_KIND_CONFIG}")
+    if KIND in _output("kind", "get", "clusters").split():
         _output("kind", "export", "kubeconfig", *where)
     else:
         _output("kind", "create", "cluster", "--wait=2m", *where)
@@ -107,8 +116,10 @@ def fresh_namespace(api: CoreV1Api) -> Iterator[str]:
     """Make a namespace; its end does not wait until all in it is gone."""
     name = f"test-{uuid4().hex[:12]}"
     api.create_namespace(V1Namespace(metadata=V1ObjectMeta(name=name)))
-    yield name
-    api.delete_namespace(name)
+    try:
+        yield name
+    finally:
+        api.delete_namespace(name)
 
 
 if __name__ == "__main__":

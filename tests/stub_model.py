@@ -91,10 +91,10 @@ class StubModel:
         return web.json_response(answer, dumps=lambda o: json.dumps(o, indent=1 if "pretty" in prompt else None))
 
 
-async def serve(port: int, latency_s: float) -> None:
+async def serve(host: str, port: int, latency_s: float) -> None:
     runner = web.AppRunner(StubModel(latency_s).build_app(), access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
+    site = web.TCPSite(runner, host, port)
     await site.start()
     print(runner.addresses[0][1], flush=True)
     await asyncio.Event().wait()
@@ -102,7 +102,8 @@ async def serve(port: int, latency_s: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency-s", type=float, default=0.02)
     options = parser.parse_args()
-    asyncio.run(serve(options.port, options.latency_s))
+    asyncio.run(serve(options.host, options.port, options.latency_s))

@@ -6,12 +6,14 @@ import sys
 import structlog
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from nightshift_api.app import build_app
 from nightshift_api.auth import Keyring
 from nightshift_api.context import Context
 from nightshift_api.ownership import claim_bucket
 from nightshift_api.settings import Settings
+from nightshift_api.tls import keeping_certificate
 from nightshift_crds.bucket import open_bucket
 from nightshift_crds.cluster import open_cluster
 from nightshift_crds.errors import Rejected
@@ -38,17 +40,27 @@ async def serve(settings: Settings) -> None:
     async with open_cluster(settings.cluster) as cluster, open_bucket(settings.bucket) as bucket:
         await claim_bucket(bucket, settings)
         app = build_app(Context(cluster, bucket, settings), Keyring(settings.api_keys_file))
-        config = uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            fd=settings.listen_fd,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=settings.shutdown_grace_s,
-            server_header=False,
-        )
-        _log.info("api.started", port=settings.port)
-        await uvicorn.Server(config).serve()
+        config = build_config(app, settings)
+        async with keeping_certificate(config.ssl, settings):
+            _log.info("api.started", port=settings.port)
+            await uvicorn.Server(config).serve()
+
+
+def build_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """Tell uvicorn how to serve."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        fd=settings.listen_fd,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+        server_header=False,
+        ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
+    )
+    config.load()
+    return config

@@ -29,6 +29,10 @@ class Settings(CommonSettings):
     """Port to listen on; 0 takes a free one."""
     listen_fd: int | None = None
     """Number of an inherited listening socket to serve instead of host and port."""
+    tls_cert_file: Path | None = None
+    """PEM file of the certificate to serve with, read again every minute; without one the port speaks plain HTTP."""
+    tls_key_file: Path | None = None
+    """PEM file of its key, if that is not in the same file."""
     api_keys_file: Path
     """JSON file of API keys by SHA-256, each with its namespace; read again whenever it changes."""
     installation: Annotated[str, Field(min_length=1, max_length=253)] = "nightshift"

@@ -132,6 +132,7 @@ class Resource(Part):
     SHORT: ClassVar[str]
     SELECTABLE: ClassVar[tuple[str, ...]] = ()
     COLUMNS: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    """Of `kubectl get`: name, type, path. kubectl shows a `date` as its age, and one in the future as `<invalid>`."""
 
     metadata: ObjectMeta
 
@@ -344,7 +345,7 @@ class BatchJob(Resource):
         ("Done", "integer", ".status.counts.completed"),
         ("Failed", "integer", ".status.counts.failed"),
         ("Total", "integer", ".status.counts.total"),
-        ("Deadline", "date", ".status.deadline"),
+        ("Deadline", "string", ".status.deadline"),
         ("Age", "date", ".metadata.creationTimestamp"),
     )
     RULES: ClassVar = (
@@ -465,7 +466,7 @@ class StoredFile(Resource):
         ("Purpose", "string", ".spec.purpose"),
         ("Phase", "string", ".status.phase"),
         ("Bytes", "integer", ".status.bytes"),
-        ("Expires", "date", ".status.expiresAt"),
+        ("Expires", "string", ".status.expiresAt"),
         ("Age", "date", ".metadata.creationTimestamp"),
     )
 
@@ -554,7 +555,14 @@ class Pricing(Part):
 class HostedModelSpec(Part):
     """A model that may be batched and how to reach it."""
 
-    RULES: ClassVar = (Rule("has(self.service) != has(self.server)", "takes exactly one of service and server"),)
+    RULES: ClassVar = (
+        Rule("has(self.service) != has(self.server)", "takes exactly one of service and server"),
+        Rule(
+            "!has(self.server) || !has(self.server.volumes) || self.server.volumes.all(v,"
+            " [has(v.persistentVolumeClaim), has(v.image), has(v.configMap), has(v.secret)].filter(x, x).size() == 1)",
+            "a volume takes exactly one of persistentVolumeClaim, image, configMap and secret",
+        ),
+    )
 
     name: Model
     """What users write as `model`; may hold `:` and `/`."""

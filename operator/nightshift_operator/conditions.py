@@ -3,15 +3,14 @@
 Pure. `docs/conditions.md` lists the reasons; people read them in `kubectl describe batchjob`.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
 from nightshift_crds.exits import Exit
 from nightshift_crds.models import BatchJobStatus, Condition
-from nightshift_operator.facts import Job, Pod
+from nightshift_operator.facts import Job, Pod, Trouble
 
 
 class Kind(StrEnum):
@@ -46,6 +45,12 @@ class Reason(StrEnum):
     """An image cannot be pulled."""
     OUT_OF_MEMORY = "OutOfMemory"
     """A container was killed for its memory."""
+    MISCONFIGURED = "Misconfigured"
+    """A container cannot be made: a Secret or a volume is missing, or its image wants to run as root."""
+    MODEL_LOADING = "ModelLoading"
+    """The model server beside the processor does not answer yet."""
+    MODEL_CRASHED = "ModelCrashed"
+    """The model server beside the processor ends, or does not answer in time, and is started again."""
     CRASHED = "Crashed"
     """The processor ended with an error and is started again."""
     WAITING_FOR_QUOTA = "WaitingForQuota"
@@ -71,12 +76,15 @@ class Reason(StrEnum):
 
 
 _TROUBLES = {
-    "Unschedulable": Reason.NO_NODE,
-    "ErrImagePull": Reason.IMAGE_PULL,
-    "ImagePullBackOff": Reason.IMAGE_PULL,
-    "InvalidImageName": Reason.IMAGE_PULL,
-    "OOMKilled": Reason.OUT_OF_MEMORY,
+    Trouble.NO_NODE: Reason.NO_NODE,
+    Trouble.IMAGE_PULL: Reason.IMAGE_PULL,
+    Trouble.MISCONFIGURED: Reason.MISCONFIGURED,
+    Trouble.OUT_OF_MEMORY: Reason.OUT_OF_MEMORY,
+    Trouble.MODEL_LOADING: Reason.MODEL_LOADING,
+    Trouble.MODEL_CRASHED: Reason.MODEL_CRASHED,
 }
+_STUCK = frozenset({Trouble.IMAGE_PULL, Trouble.MISCONFIGURED})
+"""What a pod that has its node will not get out of by waiting, though it holds its GPU."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +123,11 @@ def explain_run(job: Job) -> Says:
     """Say whether a run Job works, and if not, why, in words."""
     if job.suspended:
         return no(Kind.SCHEDULED, Reason.WAITING_FOR_QUOTA, "The Job is suspended until its queue admits it.")
-    if any(pod.running for pod in job.pods):
+    if any(pod.is_working for pod in job.pods):
         return yes(Kind.SCHEDULED, Reason.RUNNING, "The processor is sending lines.")
-    troubled = _worst(job.pods)
+    troubled = next((says for pod in job.pods if (says := _explain_pod(pod))), None)
     if troubled:
-        reason = _TROUBLES.get(troubled.trouble, Reason.STARTING)
-        return no(Kind.SCHEDULED, reason, troubled.message or f"A pod waits: {troubled.trouble}.")
+        return troubled
     if failures := job.exit_codes - {Exit.DONE}:
         codes = ", ".join(map(str, sorted(failures)))
         text = f"The processor ended with exit code {codes} and is started again."
@@ -128,5 +135,18 @@ def explain_run(job: Job) -> Says:
     return no(Kind.SCHEDULED, Reason.STARTING, "A pod is being started.")
 
 
-def _worst(pods: Iterable[Pod]) -> Pod | None:
-    return next((pod for pod in pods if pod.trouble), None)
+def explain_hopeless(job: Job, now: datetime, max_model_restarts: int, stuck: timedelta) -> Says | None:
+    """Say why a run Job is not waited for any longer; None if it may still do its work."""
+    for pod in (pod for pod in job.pods if pod.is_open):
+        if pod.model_restarts >= max_model_restarts:
+            again = f"The model server beside the processor was started again {pod.model_restarts} times."
+            return _explain_pod(pod) or no(Kind.SCHEDULED, Reason.MODEL_CRASHED, again)
+        if pod.trouble in _STUCK and pod.scheduled_at is not None and pod.scheduled_at + stuck <= now:
+            return _explain_pod(pod)
+    return None
+
+
+def _explain_pod(pod: Pod) -> Says | None:
+    if pod.trouble is None:
+        return None
+    return no(Kind.SCHEDULED, _TROUBLES[pod.trouble], pod.message or f"A pod is in trouble: {pod.trouble}.")

@@ -19,25 +19,66 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
+class Trouble(StrEnum):
+    """What keeps a pod from working."""
+
+    NO_NODE = "no node"
+    """No node can take it."""
+    IMAGE_PULL = "image pull"
+    """An image cannot be pulled."""
+    MISCONFIGURED = "misconfigured"
+    """A container cannot be made: a Secret is missing, a volume, a user other than root."""
+    OUT_OF_MEMORY = "out of memory"
+    """A container was killed for its memory."""
+    MODEL_LOADING = "model loading"
+    """The model server beside the processor does not answer yet."""
+    MODEL_CRASHED = "model crashed"
+    """The model server beside the processor has ended and is started again."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node is made of, as its labels say."""
+
+    instance_type: str | None = None
+    gpu_type: str | None = None
+
+
 @dataclass(frozen=True)
 class Pod:
     """A pod of a Job.
 
     Attributes:
         exit_code: of the container `processor`, once it has ended.
-        trouble: what keeps it from running, as Kubernetes calls it: `Unschedulable`, `ImagePullBackOff`, `OOMKilled`.
+        trouble: what keeps it from working.
         message: the same in words.
         running: the container `processor` has started.
         deleting_at: when its deletion was asked for, grace included.
+        node: where it runs; empty as long as it has no node.
+        scheduled_at: when it got its node.
+        model_restarts: how often the model server beside the processor was started again.
     """
 
     name: str
     uid: str
     exit_code: int | None = None
-    trouble: str = ""
+    trouble: Trouble | None = None
     message: str = ""
     running: bool = False
     deleting_at: datetime | None = None
+    node: str = ""
+    scheduled_at: datetime | None = None
+    model_restarts: int = 0
+
+    @property
+    def is_working(self) -> bool:
+        """Whether its processor runs and nothing is wrong with its model server."""
+        return self.running and self.trouble is None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still do something."""
+        return self.exit_code is None and self.deleting_at is None
 
     def is_lost(self, now: datetime, patience: timedelta) -> bool:
         """Tell whether a pod should have been gone long ago."""
@@ -80,6 +121,7 @@ class Observed:
         verdict: what is known of the input's lines; None if nobody has looked yet.
         models: the namespace's catalogue.
         run, seal, inspect: the Jobs of the steps.
+        node: where the run Job works; None also if nobody may know.
         ended_at: when the last slice ended, by the bucket's clock; None while one has not.
         progress: what the slices have come to.
         sealed: the manifest.
@@ -93,6 +135,7 @@ class Observed:
     run: Job | None = None
     seal: Job | None = None
     inspect: Job | None = None
+    node: Node | None = None
     ended_at: datetime | None = None
     progress: State | None = None
     sealed: Sealed | None = None

@@ -1,13 +1,17 @@
-"""The local shell: the cluster port's own watches put names on the queue. On Kubernetes kopf does."""
+"""The local shell: the cluster port's own watches put names on the queue. On Kubernetes kopf does.
+
+Whose name an object brings is decided here for both shells.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
-from nightshift_crds.cluster.port import BATCH_JOB, JOB, Cluster, Kind, Manifest, Selector
+from nightshift_crds.cluster.port import BATCH_JOB, JOB, Cluster, Kind, Selector
 from nightshift_crds.errors import Stale, Unavailable
 from nightshift_operator.controller import Key
 from nightshift_operator.jobs import MANAGED_BY
@@ -20,28 +24,18 @@ _OUR_JOBS = Selector(labels=tuple(MANAGED_BY.items()))
 
 @dataclass(frozen=True)
 class Follower:
-    """Follows batches and Jobs, and lists all open batches every now and then."""
+    """Follows batches and Jobs."""
 
     cluster: Cluster
     queue: WorkQueue[Key]
-    resync_interval_s: float
 
     async def follow(self) -> None:
         """Feed the queue until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch(BATCH_JOB, UNSETTLED, _own_key), name="watch batches")
-            group.create_task(self._watch(JOB, _OUR_JOBS, _owner_key), name="watch jobs")
-            group.create_task(self._resync(), name="resync")
+            group.create_task(self._watch(BATCH_JOB, UNSETTLED, key_of_batch), name="watch batches")
+            group.create_task(self._watch(JOB, _OUR_JOBS, batch_of_job), name="watch jobs")
 
-    async def _resync(self) -> None:
-        while True:
-            await asyncio.sleep(self.resync_interval_s)
-            try:
-                await self._list(BATCH_JOB, UNSETTLED, _own_key)
-            except (Stale, Unavailable) as error:
-                _log.warning("resync.unavailable", problem=str(error))
-
-    async def _watch(self, kind: Kind, selector: Selector, key_of: Callable[[Manifest], Key | None]) -> None:
+    async def _watch(self, kind: Kind, selector: Selector, key_of: Callable[[Mapping[str, Any]], Key | None]) -> None:
         while True:
             try:
                 since = await self._list(kind, selector, key_of)
@@ -52,7 +46,7 @@ class Follower:
                 _log.warning("watch.restarted", kind=kind.kind, problem=str(error))
                 await asyncio.sleep(1)
 
-    async def _list(self, kind: Kind, selector: Selector, key_of: Callable[[Manifest], Key | None]) -> str:
+    async def _list(self, kind: Kind, selector: Selector, key_of: Callable[[Mapping[str, Any]], Key | None]) -> str:
         """Put all on the queue; gives the version from which a watch misses nothing."""
         page = await self.cluster.list(kind, selector)
         since = page.resource_version
@@ -68,12 +62,13 @@ class Follower:
             self.queue.add(key)
 
 
-def _own_key(manifest: Manifest) -> Key:
+def key_of_batch(manifest: Mapping[str, Any]) -> Key:
+    """Name a batch. Pure."""
     return Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
 
 
-def _owner_key(manifest: Manifest) -> Key | None:
-    """Name the batch of a Job; None for a Job that only looks like ours."""
+def batch_of_job(manifest: Mapping[str, Any]) -> Key | None:
+    """Name the batch of a Job; None for a Job that only looks like ours. Pure."""
     owners = manifest["metadata"].get("ownerReferences", [])
     name = next((owner["name"] for owner in owners if owner["kind"] == BATCH_JOB.kind), None)
     return Key(manifest["metadata"]["namespace"], name) if name else None

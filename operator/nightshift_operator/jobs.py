@@ -1,16 +1,16 @@
-"""Manifests of the Jobs that do the work, and what is read back of them.
+"""Manifests of the Jobs that do the work.
 
-Pure. A Job is created once and never patched (kubernetes.md 5): what a wrong one needs is another one.
+Pure. A Job is created once and never patched (kubernetes.md 5): what a wrong one needs is another one. What is read
+back of Jobs is in `pods`, where a run may go and its model server in `placement`.
 """
 
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass
 
 from nightshift_crds.cluster.port import Manifest
 from nightshift_crds.exits import NEVER_RETRY
-from nightshift_crds.models import BatchJob, HostedModel, ModelService
+from nightshift_crds.models import BatchJob, HostedModel, ModelService, Scheduling
 from nightshift_crds.names import ResultKind, Step, job_name
-from nightshift_operator.facts import Job, JobState, Pod
+from nightshift_operator.placement import QUEUE_LABEL, choose_scheduling, disruption_annotations, place_pod
 from nightshift_operator.settings import Settings
 
 CONTAINER = "processor"
@@ -19,22 +19,43 @@ BATCH_LABEL = "nightshift.dev/batch"
 STEP_LABEL = "nightshift.dev/step"
 _JOB_SLACK_S = 900
 _JOB_TTL_S = 3_600
-
-
-# --- building ---------------------------------------------------------------------------------------------------------
+_CA = "model-ca"
+_CA_FOLDER = "/etc/nightshift/model-ca"
 
 
 def build_job(batch: BatchJob, step: Step, model: HostedModel | None, input_key: str, settings: Settings) -> Manifest:
     """Build the Job of a step of a batch as it stands: its status has the attempt, the slices and the input."""
+    if step is Step.RUN:
+        return _build_run(batch, model, input_key, settings)
+    values = _inspect_values(batch, settings) if step is Step.INSPECT else _seal_values(batch)
+    env = _variables(_common_values(batch, input_key, settings) | values)
+    return _build(batch, step, _build_pod(step, env, settings), settings)
+
+
+def _build_run(batch: BatchJob, model: HostedModel | None, input_key: str, settings: Settings) -> Manifest:
+    if model is None:
+        raise ValueError("a run needs a model")
+    target, scheduling = _target_of(model), choose_scheduling(batch, model)
+    env = _variables(_common_values(batch, input_key, settings) | _run_values(batch, target, settings))
+    pod = _build_pod(Step.RUN, [*env, *target.env], settings)
+    placed = place_pod(_trusting(pod, model.spec.service), model, scheduling, settings.gpu_label)
+    return _build(batch, Step.RUN, placed, settings, scheduling)
+
+
+def _build(
+    batch: BatchJob, step: Step, pod: Manifest, settings: Settings, scheduling: Scheduling | None = None
+) -> Manifest:
     pods = (batch.status.slices or 1) if step is Step.RUN else 1
     labels = MANAGED_BY | {BATCH_LABEL: batch.metadata.uid, STEP_LABEL: step.value}
+    queue = {QUEUE_LABEL: scheduling.queue} if scheduling and scheduling.queue else {}
+    annotations = {"annotations": notes} if scheduling and (notes := disruption_annotations(scheduling)) else {}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": job_name(batch.metadata.uid, step, batch.status.attempt),
             "namespace": batch.metadata.namespace,
-            "labels": labels,
+            "labels": labels | queue,
             "ownerReferences": [batch.owner_reference().dump()],
         },
         "spec": {
@@ -46,10 +67,7 @@ def build_job(batch: BatchJob, step: Step, model: HostedModel | None, input_key:
             "podFailurePolicy": {"rules": _failure_rules()},
             "activeDeadlineSeconds": settings.completion_window_s + _JOB_SLACK_S,
             "ttlSecondsAfterFinished": _JOB_TTL_S,
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": _build_pod(step, _build_env(batch, step, model, input_key, settings), settings),
-            },
+            "template": {"metadata": {"labels": labels} | annotations, "spec": pod},
         },
     }
 
@@ -63,12 +81,18 @@ def _failure_rules() -> list[Manifest]:
 
 
 def _build_pod(step: Step, env: list[Manifest], settings: Settings) -> Manifest:
+    own = [
+        {"name": name, "value": value} for name, _, value in (pair.partition("=") for pair in settings.processor_env)
+    ]
+    memory = {"memory": settings.processor_memory}
     container = {
         "name": CONTAINER,
         "image": settings.image,
+        "imagePullPolicy": "IfNotPresent",
         "command": ["nightshift-processor"],
         "args": [step.value],
-        "env": env,
+        "env": [*own, *env],  # of two of one name the last one counts
+        "resources": {"requests": {"cpu": settings.processor_cpu} | memory, "limits": memory},
         "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -76,32 +100,68 @@ def _build_pod(step: Step, env: list[Manifest], settings: Settings) -> Manifest:
             "readOnlyRootFilesystem": True,
         },
     }
+    secrets = [{"name": name} for name in settings.image_pull_secrets]
     return {
         "restartPolicy": "Never",
         "serviceAccountName": settings.service_account,
         "automountServiceAccountToken": False,
+        "enableServiceLinks": False,  # a Service called nightshift would set NIGHTSHIFT_PORT
         "terminationGracePeriodSeconds": settings.grace_s,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
         "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": settings.scratch_size}}],
+        **({"imagePullSecrets": secrets} if secrets else {}),
+        **({"priorityClassName": settings.priority_class} if settings.priority_class else {}),
     }
 
 
-def _build_env(
-    batch: BatchJob, step: Step, model: HostedModel | None, input_key: str, settings: Settings
-) -> list[Manifest]:
-    values: dict[str, object] = {"BUCKET": settings.bucket, "BATCH_UID": batch.metadata.uid, "INPUT_KEY": input_key}
-    match step:
-        case Step.INSPECT:
-            return _variables(values | _inspect_values(batch, settings))
-        case Step.SEAL:
-            return _variables(values | _spool_values(batch) | _seal_values(batch))
-        case _:
-            if model is None or model.spec.service is None:
-                raise ValueError("a run needs a model with a service")
-            service = model.spec.service
-            run = _spool_values(batch) | _run_values(batch, service, settings)
-            return [*_variables(values | run), *_secret_variables(service)]
+# --- where a run sends its lines --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A model server, as a processor is told of it."""
+
+    url: str
+    max_concurrency: int
+    env: tuple[Manifest, ...] = ()
+
+
+def _target_of(model: HostedModel) -> _Target:
+    service, server = model.spec.service, model.spec.server
+    if service is not None:
+        return _Target(service.url, service.max_concurrency, tuple(_service_variables(service)))
+    if server is not None:
+        return _Target(f"http://127.0.0.1:{server.port}", server.max_concurrency)
+    raise ValueError("a run needs a model with a service or a server")
+
+
+def _service_variables(service: ModelService) -> list[Manifest]:
+    key, ca = service.api_key_secret, service.ca_secret
+    reference = {"secretKeyRef": {"name": key.name, "key": key.key}} if key else {}
+    return [
+        *([{"name": "NIGHTSHIFT_MODEL_API_KEY", "valueFrom": reference}] if key else []),
+        # OpenSSL's own variable: what the system trusts otherwise is a folder, and stays trusted.
+        *([{"name": "SSL_CERT_FILE", "value": f"{_CA_FOLDER}/{ca.key}"}] if ca else []),
+    ]
+
+
+def _trusting(pod: Manifest, service: ModelService | None) -> Manifest:
+    """Give a pod the certificates that its model server needs. Pure."""
+    if service is None or service.ca_secret is None:
+        return pod
+    [container] = pod["containers"]
+    mount = {"name": _CA, "mountPath": _CA_FOLDER, "readOnly": True}
+    volume = {"name": _CA, "secret": {"secretName": service.ca_secret.name}}
+    trusting = container | {"volumeMounts": [*container["volumeMounts"], mount]}
+    return pod | {"containers": [trusting], "volumes": [*pod["volumes"], volume]}
+
+
+# --- what a processor is told -----------------------------------------------------------------------------------------
+
+
+def _common_values(batch: BatchJob, input_key: str, settings: Settings) -> dict[str, object]:
+    return {"BUCKET": settings.bucket, "BATCH_UID": batch.metadata.uid, "INPUT_KEY": input_key}
 
 
 def _inspect_values(batch: BatchJob, settings: Settings) -> dict[str, object]:
@@ -119,7 +179,7 @@ def _spool_values(batch: BatchJob) -> dict[str, object]:
 
 
 def _seal_values(batch: BatchJob) -> dict[str, object]:
-    return {
+    return _spool_values(batch) | {
         "REASON": batch.status.sealing,
         "ITEMS": batch.status.counts.total,
         "OUTPUT_FILE_ID": batch.result_file_id(ResultKind.OUTPUT),
@@ -127,11 +187,11 @@ def _seal_values(batch: BatchJob) -> dict[str, object]:
     }
 
 
-def _run_values(batch: BatchJob, service: ModelService, settings: Settings) -> dict[str, object]:
-    return {
+def _run_values(batch: BatchJob, target: _Target, settings: Settings) -> dict[str, object]:
+    return _spool_values(batch) | {
         "ENDPOINT": batch.spec.endpoint,
-        "MODEL_URL": service.url,
-        "MAX_CONCURRENCY": service.max_concurrency,
+        "MODEL_URL": target.url,
+        "MAX_CONCURRENCY": target.max_concurrency,
         "DEADLINE": batch.status.deadline.isoformat() if batch.status.deadline else "",
         "FLUSH_INTERVAL_S": settings.flush_interval_s,
         "FLUSH_BYTES": settings.flush_bytes,
@@ -144,72 +204,3 @@ def _run_values(batch: BatchJob, service: ModelService, settings: Settings) -> d
 
 def _variables(values: dict[str, object]) -> list[Manifest]:
     return [{"name": f"NIGHTSHIFT_{name}", "value": str(value)} for name, value in values.items()]
-
-
-def _secret_variables(service: ModelService) -> list[Manifest]:
-    if service.api_key_secret is None:
-        return []
-    source = {"secretKeyRef": {"name": service.api_key_secret.name, "key": service.api_key_secret.key}}
-    return [{"name": "NIGHTSHIFT_MODEL_API_KEY", "valueFrom": source}]
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def parse_job(manifest: Manifest, pods: list[Manifest]) -> Job:
-    """Read a Job and its pods."""
-    conditions = {c["type"]: c for c in _status(manifest).get("conditions", []) if c["status"] == "True"}
-    state = next((s for name, s in _ENDS.items() if name in conditions), JobState.ACTIVE)
-    return Job(
-        name=manifest["metadata"]["name"],
-        uid=manifest["metadata"]["uid"],
-        state=state,
-        message=conditions.get("Failed", {}).get("message", ""),
-        suspended="Suspended" in conditions,
-        deleting_at=_parse_time(manifest["metadata"].get("deletionTimestamp")),
-        pods=tuple(_parse_pod(pod) for pod in pods),
-    )
-
-
-_ENDS = {"Complete": JobState.COMPLETE, "Failed": JobState.FAILED}
-
-
-def _parse_pod(manifest: Manifest) -> Pod:
-    status = _status(manifest)
-    containers = {c["name"]: c for c in status.get("containerStatuses", [])}
-    state: dict[str, Any] = containers.get(CONTAINER, {}).get("state", {})
-    trouble, message = _find_trouble(status)
-    return Pod(
-        name=manifest["metadata"]["name"],
-        uid=manifest["metadata"]["uid"],
-        exit_code=state.get("terminated", {}).get("exitCode"),
-        trouble=trouble,
-        message=message,
-        running="running" in state,
-        deleting_at=_parse_time(manifest["metadata"].get("deletionTimestamp")),
-    )
-
-
-def _find_trouble(status: Manifest) -> tuple[str, str]:
-    """Find what keeps a pod from running: no node, an image, its memory."""
-    for condition in status.get("conditions", []):
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return condition.get("reason", "Unschedulable"), condition.get("message", "")
-    for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
-        state = container.get("state", {})
-        for part in (state.get("waiting", {}), state.get("terminated", {})):
-            if part.get("reason") in _TROUBLES:
-                return part["reason"], part.get("message", "")
-    return "", ""
-
-
-_TROUBLES = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "OOMKilled"})
-
-
-def _status(manifest: Manifest) -> Manifest:
-    status: Manifest = manifest.get("status", {})
-    return status
-
-
-def _parse_time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None

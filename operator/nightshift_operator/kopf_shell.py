@@ -5,27 +5,29 @@ misses is found by the resync. kopf serves the probe too, and ends the process w
 """
 
 import asyncio
+import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import kopf
-import structlog
 
 from nightshift_crds.cluster.port import BATCH_JOB, JOB
 from nightshift_crds.models import GROUP, VERSION
 from nightshift_operator.controller import Key
-from nightshift_operator.follow import UNSETTLED, batch_of_job
+from nightshift_operator.follow import UNSETTLED, batch_of_job, key_of_batch
 from nightshift_operator.jobs import MANAGED_BY
 from nightshift_operator.queue import WorkQueue
 
-_log = structlog.get_logger()
 _BATCH_JOBS = (GROUP, VERSION, BATCH_JOB.plural)
 _JOBS = ("batch", "v1", JOB.plural)
 _PAGE = 500
 _OLDEST_S = 300.0
 """A name that has been due for longer than this means that the workers hang."""
+_TALKATIVE = ("kopf", "aiohttp.access")
+"""Loggers that have a line for every event and every probe."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,27 @@ class KopfShell:
     probe_port: int
 
     async def follow(self) -> None:
-        """Feed the queue until cancelled, or until kopf ends: by a signal, which it takes for itself, or by a failure."""
+        """Feed the queue until cancelled, or until kopf ends: by a signal, which it takes for itself, or a failure."""
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
         stop = asyncio.Event()
         running = asyncio.create_task(self._operate(stop), name="kopf")
         try:
             await asyncio.shield(running)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # kopf ends cleanly by its flag only (kubernetes.md 2.7)
             stop.set()
             await running
             raise
 
     async def _operate(self, stop: asyncio.Event) -> None:
+        registry = build_registry(self.queue)
+
+        @kopf.on.cleanup(registry=registry, id="stop")
+        async def end_the_wait_for_the_flag(**_: Any) -> None:
+            stop.set()  # after a signal kopf would wait 5 s for its own task that waits for the flag
+
         await kopf.operator(
-            registry=build_registry(self.queue),
+            registry=registry,
             settings=build_settings(),
             standalone=True,
             clusterwide=not self.namespaces,
@@ -60,21 +70,29 @@ class KopfShell:
 
 
 def build_registry(queue: WorkQueue[Key]) -> kopf.OperatorRegistry:
-    """Register one line for each kind that is watched."""
+    """Register a handler for each kind that is watched, and one for the probe.
+
+    They are coroutines: kopf runs a plain function in a thread, and the queue belongs to the loop.
+    """
     registry = kopf.OperatorRegistry()
-    kopf.on.event(*_BATCH_JOBS, registry=registry, id="batch")(
-        lambda namespace, name, **_: queue.add(Key(namespace, name))
-    )
-    kopf.on.event(*_JOBS, registry=registry, id="job", labels=MANAGED_BY)(lambda body, **_: _add_batch(queue, body))
+    kopf.on.event(*_BATCH_JOBS, registry=registry, id="batch")(partial(see, queue, key_of_batch))
+    kopf.on.event(*_JOBS, registry=registry, id="job", labels=MANAGED_BY)(partial(see, queue, batch_of_job))
+    kopf.on.probe(registry=registry, id="oldest_s")(partial(probe, queue))
     kopf.on.login(registry=registry, id="login")(log_in)
-    kopf.on.probe(registry=registry, id="oldest_key_age_s")(lambda **_: check_age(queue.oldest_s()))
     return registry
 
 
-def _add_batch(queue: WorkQueue[Key], job: Any) -> None:
-    key = batch_of_job(job)
-    if key:
+async def see(
+    queue: WorkQueue[Key], key_of: Callable[[Mapping[str, Any]], Key | None], body: Mapping[str, Any], **_: Any
+) -> None:
+    """Put the batch on the queue that an object is about; what kopf shows of it may be old."""
+    if key := key_of(body):
         queue.add(key)
+
+
+async def probe(queue: WorkQueue[Key], **_: Any) -> float:
+    """Tell how long a name has waited; raises if no worker will ever take it."""
+    return check_age(queue.oldest_s())
 
 
 def log_in(**options: Any) -> kopf.ConnectionInfo | None:
@@ -83,7 +101,7 @@ def log_in(**options: Any) -> kopf.ConnectionInfo | None:
 
 
 def check_age(oldest_s: float) -> float:
-    """Pass the age of the longest-waiting name on to the probe; raises for one that no worker will ever take. Pure."""
+    """Round the age of the name that has waited longest; raises `PermanentError` beyond all that is normal. Pure."""
     if oldest_s > _OLDEST_S:
         raise kopf.PermanentError(f"a batch has been waiting for {oldest_s:.0f} s")
     return round(oldest_s, 1)

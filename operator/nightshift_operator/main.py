@@ -5,24 +5,27 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
 
 from nightshift_crds.bucket import open_bucket
 from nightshift_crds.bucket.port import Bucket
-from nightshift_crds.cluster import open_cluster
+from nightshift_crds.cluster import is_kubernetes, open_cluster, parse_namespaces
 from nightshift_crds.cluster.lease import holding_lease
-from nightshift_crds.cluster.port import Cluster
-from nightshift_crds.errors import Rejected
+from nightshift_crds.cluster.port import BATCH_JOB, Cluster
+from nightshift_crds.errors import Missing, Refused, Rejected
 from nightshift_crds.logs import configure_logs
 from nightshift_crds.parent import end_with_parent
 from nightshift_operator.apply import Applier
 from nightshift_operator.budget import Budget
 from nightshift_operator.controller import Controller, Key
 from nightshift_operator.follow import Follower
+from nightshift_operator.kopf_shell import KopfShell
 from nightshift_operator.observe import Observer
 from nightshift_operator.queue import WorkQueue
+from nightshift_operator.resync import Resync
 from nightshift_operator.settings import Settings
 from nightshift_operator.sweep import Sweep
 from nightshift_operator.view import Policy
@@ -31,7 +34,7 @@ _log = structlog.get_logger()
 
 
 def main() -> None:
-    """Run the role; exits with 2 if a setting is wrong."""
+    """Run the role; exits with 2 if a setting is wrong or the CRDs are missing, with 1 after any other failure."""
     configure_logs("operator")
     end_with_parent(os.environ)
     try:
@@ -39,36 +42,70 @@ def main() -> None:
     except Rejected as error:
         sys.stderr.write(f"nightshift-operator: {error.message}\n")
         sys.exit(2)
+    except Exception:  # noqa: BLE001 - whatever it is: said once, as a line of the log
+        _log.exception("operator.failed")
+        sys.exit(1)
 
 
 async def operate(settings: Settings) -> None:
-    """Reconcile until told to stop, or until the Lease is lost."""
-    stop = asyncio.Event()
+    """Reconcile until told to stop."""
+    task = asyncio.current_task()
+    assert task is not None
     for signal_number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    async with open_cluster(settings.cluster) as cluster, open_bucket(settings.bucket) as bucket:
-        namespace, _, name = settings.lease.partition("/")
-        async with holding_lease(cluster, namespace, name, settings.holder, on_lost=stop.set):
-            _log.info("operator.started")
-            await _work_until(stop, cluster, bucket, settings)
+        asyncio.get_running_loop().add_signal_handler(signal_number, task.cancel)
+    with suppress(asyncio.CancelledError):  # by a signal, wherever it finds us: waiting for the Lease, for instance
+        async with open_cluster(settings.cluster) as cluster, open_bucket(settings.bucket) as bucket:
+            await _check_crds(cluster)
+            namespace, _, name = settings.lease.partition("/")
+            _log.info("operator.waiting", lease=settings.lease)
+            async with holding_lease(cluster, namespace, name, settings.holder, on_lost=_end_at_once):
+                _log.info("operator.started")
+                await _work(cluster, bucket, settings)
     _log.info("operator.stopped")
 
 
-async def _work_until(stop: asyncio.Event, cluster: Cluster, bucket: Bucket, settings: Settings) -> None:
+async def _check_crds(cluster: Cluster) -> None:
+    """Raise `Rejected` if batches cannot be read: what a shell would otherwise do is wait for them for ever."""
+    try:
+        await cluster.list(BATCH_JOB, limit=1)
+    except Missing:
+        message = (
+            "The cluster does not know BatchJobs. Apply the CRDs first: kubectl apply -f crds/ (the chart has them)."
+        )
+        raise Rejected(message) from None
+    except Refused as error:
+        raise Rejected(f"The cluster does not let the operator read BatchJobs: {error}") from None
+
+
+def _end_at_once() -> None:
+    """End without another write: somebody else is at work by now."""
+    _log.error("operator.lease_lost")
+    os._exit(1)
+
+
+async def _work(cluster: Cluster, bucket: Bucket, settings: Settings) -> None:
     queue: WorkQueue[Key] = WorkQueue(time.monotonic)
     window = timedelta(seconds=settings.completion_window_s)
     controller = Controller(
-        observer=Observer(cluster, bucket, window, settings.uri_prefixes),
+        observer=Observer(cluster, bucket, window, settings.uri_prefixes, settings.gpu_label),
         applier=Applier(cluster, bucket, settings, Budget(settings.progress_writes_per_s, time.monotonic)),
         policy=Policy.of(settings),
         queue=queue,
     )
     async with asyncio.TaskGroup() as group:
         parts = [
-            group.create_task(Follower(cluster, queue, settings.resync_interval_s).follow(), name="follow"),
             group.create_task(controller.work(settings.workers), name="work"),
             group.create_task(Sweep(cluster, bucket, settings).run(), name="sweep"),
+            group.create_task(Resync(cluster, queue, settings.resync_interval_s).run(), name="resync"),
         ]
-        await stop.wait()
+        # kopf takes every task that is born after it for its own, and ends it as it ends.
+        await asyncio.sleep(0)
+        await _shell(cluster, queue, settings).follow()
         for part in parts:
             part.cancel()
+
+
+def _shell(cluster: Cluster, queue: WorkQueue[Key], settings: Settings) -> Follower | KopfShell:
+    if is_kubernetes(settings.cluster):
+        return KopfShell(queue, parse_namespaces(settings.cluster), settings.probe_port)
+    return Follower(cluster, queue)

@@ -5,27 +5,28 @@ from datetime import datetime, timedelta
 
 from nightshift_crds import names
 from nightshift_crds.bucket.port import Bucket, get
-from nightshift_crds.cluster.port import BATCH_JOB, HOSTED_MODEL, JOB, POD, STORED_FILE, Cluster, Selector, each
-from nightshift_crds.errors import Missing
+from nightshift_crds.cluster.port import BATCH_JOB, HOSTED_MODEL, JOB, NODE, POD, STORED_FILE, Cluster, Selector, each
+from nightshift_crds.errors import Missing, Refused
 from nightshift_crds.lifecycle import Phase, is_terminal
 from nightshift_crds.models import BatchJob, HostedModel, StoredFile, Verdict
 from nightshift_crds.names import IdKind, Step, job_name
 from nightshift_crds.records import State, decode_manifest, sum_states
 from nightshift_crds.slicelog import last_end, read_progress
-from nightshift_operator.facts import Job, JobState, Observed, Sealed
-from nightshift_operator.jobs import parse_job
+from nightshift_operator.facts import Job, JobState, Node, Observed, Sealed
 from nightshift_operator.parsing import parse_known
+from nightshift_operator.pods import parse_job, parse_node
 from nightshift_operator.sources import key_of_uri
 
 
 @dataclass(frozen=True)
 class Observer:
-    """Reads for one installation; see the settings for what the last two mean."""
+    """Reads for one installation; see the settings for what the last three mean."""
 
     cluster: Cluster
     bucket: Bucket
     window: timedelta
     uri_prefixes: tuple[str, ...]
+    gpu_label: str
 
     async def observe(self, namespace: str, name: str, now: datetime) -> Observed:
         """Observe a batch. Raises `Missing` if there is none."""
@@ -61,6 +62,7 @@ class Observer:
             batch,
             models=() if job else await self._models(batch),
             run=job,
+            node=await self._node(batch, job) if job and is_working else None,
             ended_at=None if is_working and not is_late else await last_end(self.bucket, uid, slices),
             progress=await self._progress(uid) if is_working else None,
         )
@@ -118,6 +120,16 @@ class Observer:
             return None
         selector = Selector(batch.metadata.namespace, labels=(("batch.kubernetes.io/job-name", name),))
         return parse_job(manifest, [pod async for pod in each(self.cluster, POD, selector)])
+
+    async def _node(self, batch: BatchJob, job: Job) -> Node | None:
+        """Read the node of a run Job, once an attempt; who may not know it, or comes too late, goes on without."""
+        name = next((pod.node for pod in job.pods if pod.running), "")
+        if not name or batch.status.instance_type or batch.status.gpu_type:
+            return None
+        try:
+            return parse_node(await self.cluster.get(NODE, "", name), self.gpu_label)
+        except (Missing, Refused):
+            return None
 
     async def _progress(self, batch_uid: str) -> State:
         return sum_states(found.state for found in (await read_progress(self.bucket, batch_uid)).values())

@@ -21,7 +21,7 @@ class WorkQueue(Generic[K]):
     def __init__(self, clock: Callable[[], float], luck: Callable[[], float] = random.random) -> None:
         self._clock = clock
         self._luck = luck
-        self._ready: dict[K, None] = {}
+        self._ready: dict[K, float] = {}
         self._working: set[K] = set()
         self._again: set[K] = set()
         self._due: dict[K, float] = {}
@@ -36,7 +36,7 @@ class WorkQueue(Generic[K]):
         if key in self._working:
             self._again.add(key)
         else:
-            self._ready[key] = None
+            self._ready.setdefault(key, self._clock())
         self._changed.set()
 
     def add_after(self, key: K, delay_s: float) -> None:
@@ -85,6 +85,12 @@ class WorkQueue(Generic[K]):
         if key in self._again:
             self._again.discard(key)
             self.add(key)
+
+    def oldest_s(self) -> float:
+        """Tell for how long the name has been due that no worker has taken for longest; 0.0 if there is none."""
+        now = self._clock()
+        since = [*self._ready.values(), *self._due.values()]
+        return max(now - min(since, default=now), 0.0)
 
     def _promote(self) -> float | None:
         """Make what is due ready, and tell how long nothing else will be."""

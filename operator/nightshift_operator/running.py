@@ -3,6 +3,7 @@
 Pure.
 """
 
+from dataclasses import replace
 from typing import assert_never
 
 from nightshift_crds.exits import NEVER_RETRY, Exit
@@ -10,11 +11,14 @@ from nightshift_crds.lifecycle import Phase, Sealing
 from nightshift_crds.models import BatchError, Counts
 from nightshift_crds.names import ResultKind, Step, job_name
 from nightshift_crds.records import State, counts_of, usage_of
-from nightshift_operator.conditions import Kind, Reason, Says, explain_run, no
+from nightshift_operator.conditions import Kind, Reason, Says, explain_hopeless, explain_run, no
 from nightshift_operator.decisions import Action, CreateJob, Decision, DeleteJob, Event, ShowResultFile
 from nightshift_operator.facts import Job, JobState
 from nightshift_operator.validation import find_model
 from nightshift_operator.view import INTERNAL, TEARDOWN_POLL_S, View
+
+_FORGOTTEN: dict[str, object] = dict.fromkeys(("job_name", "job_uid", "instance_type", "gpu_type"))
+"""What a status says of an attempt."""
 
 
 def decide_running(view: View) -> Decision:
@@ -38,7 +42,8 @@ def _follow(view: View, job: Job) -> Decision:
         case JobState.ACTIVE:
             return _watch(view, job)
         case JobState.COMPLETE:
-            return _try_again(view, job, "The Job is complete but not every line has an outcome.")
+            text = "The Job is complete but not every line has an outcome."
+            return _try_again(view, job, no(Kind.SCHEDULED, Reason.RETRYING, text))
         case JobState.FAILED:
             return _judge_failure(view, job)
         case _:
@@ -55,7 +60,8 @@ def _start(view: View) -> Decision:
     status = view.stamped()
     if status.job_uid is not None:  # the Job that we knew is gone: torn down for a suspend, or deleted by somebody
         was_suspended = any(c.type == Kind.SCHEDULED and c.reason == Reason.SUSPENDED for c in status.conditions)
-        return _next_attempt(view, failed=not was_suspended, text="The Job has vanished; another one follows.")
+        says = no(Kind.SCHEDULED, Reason.RETRYING, "The Job has vanished; another one follows.")
+        return _next_attempt(view, says, failed=not was_suspended)
     model = find_model(view.observed.models, status.model or "", view.observed.batch.spec.endpoint)
     if model is None:
         says = no(Kind.SCHEDULED, Reason.MODEL_MISSING, "No HostedModel can run this batch any more.")
@@ -67,9 +73,12 @@ def _start(view: View) -> Decision:
 
 
 def _watch(view: View, job: Job) -> Decision:
+    hopeless = explain_hopeless(job, view.now, view.policy.max_model_restarts, view.policy.stuck_pod)
+    if hopeless:
+        return _try_again(view, job, hopeless)
     scheduled = explain_run(job)
     progressing = Says(Kind.PROGRESSING, scheduled.holds, scheduled.reason, scheduled.message)
-    status = view.stamped().model_copy(update={"job_name": job.name, "job_uid": job.uid})
+    status = view.stamped().model_copy(update={"job_name": job.name, "job_uid": job.uid} | _machine(view))
     status = view.saying(status, scheduled, progressing)
     after_s = min(view.policy.progress_interval_s, view.until_deadline_s)
     if status != view.status:
@@ -80,6 +89,11 @@ def _watch(view: View, job: Job) -> Decision:
     update = {"counts": counts_of(progress, status.counts.total), "usage": usage_of(progress.usage)}
     copied = status.model_copy(update=update)
     return Decision(_newly_visible(status.counts, progress), copied, requeue_after_s=after_s, is_progress=True)
+
+
+def _machine(view: View) -> dict[str, str | None]:
+    node = view.observed.node
+    return {"instance_type": node.instance_type, "gpu_type": node.gpu_type} if node else {}
 
 
 def _is_further(progress: State, counts: Counts) -> bool:
@@ -101,27 +115,28 @@ def _judge_failure(view: View, job: Job) -> Decision:
     if Exit.BAD_INPUT in codes:
         message = "The input is not the file that was validated any more."
         return _fail(view, BatchError(code="invalid_request", message=message, param="input_file_id"))
-    if codes & set(NEVER_RETRY):
-        return _fail(view, INTERNAL)
-    return _try_again(view, job, job.message or "The Job has failed.")
+    why = no(Kind.SCHEDULED, Reason.CRASHED, job.message or "The Job has failed.")
+    return _fail(view, INTERNAL, why) if codes & set(NEVER_RETRY) else _try_again(view, job, why)
 
 
-def _try_again(view: View, job: Job, text: str) -> Decision:
-    return _next_attempt(view, failed=True, text=text, actions=(DeleteJob(job.name, job.uid),))
+def _try_again(view: View, job: Job, why: Says) -> Decision:
+    return _next_attempt(view, why, DeleteJob(job.name, job.uid), failed=True)
 
 
-def _next_attempt(view: View, *, failed: bool, text: str, actions: tuple[Action, ...] = ()) -> Decision:
+def _next_attempt(view: View, why: Says, *actions: Action, failed: bool) -> Decision:
+    """Start anew, and give up after so many failures; the condition says why either way."""
     status = view.stamped()
     failures = status.failed_attempts + failed
     if failures >= view.policy.max_attempts:
-        return _fail(view, INTERNAL)
-    update = {"failed_attempts": failures, "attempt": status.attempt + 1, "job_name": None, "job_uid": None}
-    status = view.saying(status.model_copy(update=update), no(Kind.SCHEDULED, Reason.RETRYING, text))
-    event = Event("Retrying", f"{text} This is attempt {status.attempt}.", warning=True) if failed else None
+        return _fail(view, INTERNAL, why)
+    update = {"failed_attempts": failures, "attempt": status.attempt + 1}
+    status = view.saying(status.model_copy(update=update | _FORGOTTEN), replace(why, reason=Reason.RETRYING))
+    event = Event("Retrying", f"{why.message} This is attempt {status.attempt}.", warning=True) if failed else None
     return view.to(status, *actions, event=event)
 
 
-def _fail(view: View, error: BatchError) -> Decision:
+def _fail(view: View, error: BatchError, why: Says | None = None) -> Decision:
     """Give a batch up that has run: what it has is sealed first."""
     status = view.sealing(Sealing.FAILED).model_copy(update={"errors": [error]})
-    return view.to(status, event=Event("Failing", error.message, warning=True))
+    event = Event("Failing", why.message if why else error.message, warning=True)
+    return view.to(view.saying(status, *([why] if why else [])), event=event)

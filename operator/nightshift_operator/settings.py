@@ -2,13 +2,19 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from nightshift_crds.lines import ErrorForm
 from nightshift_crds.settings import CommonSettings, Words
 
 MIB = 1 << 20
 DAY_S = 86_400
+
+
+def _check_pairs(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(word.partition("=")[0].isidentifier() and "=" in word for word in words):
+        raise ValueError("each is NAME=VALUE")
+    return words
 
 
 class Settings(CommonSettings):
@@ -24,6 +30,8 @@ class Settings(CommonSettings):
     """Batches that are reconciled at the same time."""
     resync_interval_s: Annotated[float, Field(gt=0)] = 300
     """Seconds between two full lists; events are hints, lists are the truth."""
+    probe_port: Annotated[int, Field(ge=1, le=65535)] = 8081
+    """Port of the liveness probe, `/healthz`; only on Kubernetes."""
 
     completion_window_s: Annotated[int, Field(ge=1)] = DAY_S
     """Seconds until a batch expires, whatever it says about 24h; for tests and small installations."""
@@ -42,12 +50,28 @@ class Settings(CommonSettings):
     """Image of the processor."""
     service_account: str = "nightshift-processor"
     """ServiceAccount of the processor."""
+    image_pull_secrets: Words = ()
+    """Secrets of the batch's namespace by which images are pulled, separated by commas."""
+    processor_cpu: str = "100m"
+    """CPU that a processor requests; it may use more."""
+    processor_memory: str = "512Mi"
+    """Memory that a processor requests and may not exceed."""
+    processor_env: Annotated[Words, AfterValidator(_check_pairs)] = ()
+    """Variables for every processor: `NAME=VALUE`, separated by commas."""
+    priority_class: Annotated[str, Field(max_length=253)] = ""
+    """PriorityClass of all pods of a batch whose model names none."""
+    gpu_label: Annotated[str, Field(min_length=1)] = "cloud.google.com/gke-accelerator"
+    """Label of a node that says which GPUs it has; `gpuType` selects by it."""
     grace_s: Annotated[int, Field(ge=1)] = 60
     """Seconds that a processor gets between SIGTERM and SIGKILL."""
     backoff_limit: Annotated[int, Field(ge=0)] = 6
     """Crashed pods that one Job replaces."""
     max_attempts: Annotated[int, Field(ge=1)] = 3
     """Run Jobs that may end without doing their work before a batch fails."""
+    max_model_restarts: Annotated[int, Field(ge=1)] = 5
+    """Restarts of a model server beside its processor after which a run Job is given up."""
+    stuck_pod_s: Annotated[int, Field(ge=1)] = 1_800
+    """Seconds after which a run Job is given up whose pod has a node, but an image or a Secret that is not there."""
     teardown_timeout_s: Annotated[int, Field(ge=1)] = 600
     """Seconds after which a teardown is forced."""
     lost_pod_s: Annotated[int, Field(ge=0)] = 120

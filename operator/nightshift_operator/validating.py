@@ -5,13 +5,13 @@ Pure.
 
 from nightshift_crds.exits import Exit
 from nightshift_crds.lifecycle import Phase, Sealing
-from nightshift_crds.models import BatchError, CheckedInput, FilePhase, StoredFile, Verdict
+from nightshift_crds.models import BatchError, CheckedInput, FilePhase, HostedModel, StoredFile, Verdict
 from nightshift_crds.names import Step
 from nightshift_crds.records import State, counts_of
 from nightshift_operator.conditions import Kind, Reason, Says, no, yes
 from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision, Event
 from nightshift_operator.facts import Job, JobState, Observed
-from nightshift_operator.validation import find_errors, find_model, is_judged
+from nightshift_operator.validation import find_errors, find_model, find_scheduling_errors, is_judged
 from nightshift_operator.view import INTERNAL, View
 
 _INPUT_PARAM = "input_file_id"
@@ -29,7 +29,12 @@ def decide_validating(view: View) -> Decision:
         return _inspect(view)
     errors = find_errors(observed.verdict, spec.endpoint, observed.models, limits)
     errors = errors or _model_errors(spec.model, observed.verdict, spec.endpoint)
-    return _refuse(view, errors) if errors else _accept(view, observed.verdict)
+    if errors:
+        return _refuse(view, errors)
+    model = find_model(observed.models, observed.verdict.endpoints[spec.endpoint].models[0].name, spec.endpoint)
+    assert model is not None, "find_errors has looked for it"
+    errors = find_scheduling_errors(observed.batch, model)
+    return _refuse(view, errors) if errors else _accept(view, observed.verdict, model)
 
 
 def _input_problem(observed: Observed) -> BatchError | None:
@@ -83,13 +88,10 @@ def _refuse(view: View, errors: list[BatchError]) -> Decision:
     return view.end(Phase.FAILED, status.model_copy(update={"errors": errors}), text)
 
 
-def _accept(view: View, verdict: Verdict) -> Decision:
+def _accept(view: View, verdict: Verdict, model: HostedModel) -> Decision:
     observed = view.observed
-    name = verdict.endpoints[observed.batch.spec.endpoint].models[0].name
-    model = find_model(observed.models, name, observed.batch.spec.endpoint)
-    assert model is not None, "find_errors has looked for it"
     update = {
-        "model": name,
+        "model": model.spec.name,
         "counts": counts_of(State(), verdict.lines),
         "input": CheckedInput(key=observed.input_key or "", bytes=verdict.bytes, crc32c=verdict.crc32c),
         "slices": min(model.spec.shards, verdict.lines),

@@ -6,7 +6,8 @@ Pure. Each line has at most one error; errors are in order of lines and capped, 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from nightshift_crds.models import MAX_ERRORS, BatchError, EndpointVerdict, HostedModel, ModelLines, Verdict
+from nightshift_crds.models import MAX_ERRORS, BatchError, BatchJob, EndpointVerdict, HostedModel, ModelLines, Verdict
+from nightshift_operator.placement import forbidden_fields
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,23 @@ def find_errors(verdict: Verdict, endpoint: str, models: Collection[HostedModel]
     return _capped(by_line, found.error_count + sum(lines.count for lines, _ in refused))
 
 
+def find_scheduling_errors(batch: BatchJob, model: HostedModel) -> list[BatchError]:
+    """List the fields of `scheduling` that a batch sets though its model does not let it."""
+    message = "Expected no field of 'scheduling' but those that the model lets a batch set."
+    return [
+        BatchError(code="invalid_request", message=message, param=f"scheduling.{field}")
+        for field in forbidden_fields(batch, model)
+    ]
+
+
 def find_model(models: Iterable[HostedModel], name: str, endpoint: str) -> HostedModel | None:
     """Find the model that a line names; None if there is none that can be batched on the endpoint."""
     return next((model for model in models if model.spec.name == name and is_batchable(model, endpoint)), None)
 
 
 def is_batchable(model: HostedModel, endpoint: str) -> bool:
-    """Tell whether batches on an endpoint can use a model; a `server` is not started for them yet."""
-    return endpoint in model.spec.endpoints and model.spec.service is not None
+    """Tell whether batches on an endpoint can use a model."""
+    return endpoint in model.spec.endpoints
 
 
 def is_judged(verdict: Verdict, endpoint: str, limits: Limits) -> bool:

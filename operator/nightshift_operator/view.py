@@ -32,6 +32,8 @@ class Policy:
     limits: Limits
     window: timedelta
     max_attempts: int
+    max_model_restarts: int
+    stuck_pod: timedelta
     teardown_timeout: timedelta
     lost_pod: timedelta
     scratch_retention: timedelta
@@ -45,6 +47,8 @@ class Policy:
             limits=Limits(settings.max_file_bytes, settings.max_lines, settings.max_embedding_inputs),
             window=timedelta(seconds=settings.completion_window_s),
             max_attempts=settings.max_attempts,
+            max_model_restarts=settings.max_model_restarts,
+            stuck_pod=timedelta(seconds=settings.stuck_pod_s),
             teardown_timeout=timedelta(seconds=settings.teardown_timeout_s),
             lost_pod=timedelta(seconds=settings.lost_pod_s),
             scratch_retention=timedelta(seconds=settings.scratch_retention_s),

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from openai import OpenAI
 from openai.types import Batch
@@ -196,7 +196,13 @@ class Watched:
             assert getattr(before, name) in {None, getattr(batch, name)}
 
 
-def audit(installation: Installation, batch: Batch, custom_ids: list[str]) -> tuple[list[Any], list[Any]]:
+class HasFiles(Protocol):
+    """Whatever result files can be read from."""
+
+    def content(self, file_id: str | None) -> list[dict[str, Any]]: ...
+
+
+def audit(installation: HasFiles, batch: Batch, custom_ids: list[str]) -> tuple[list[Any], list[Any]]:
     """Prove what every ending promises: each row once, counts and usage equal to the files."""
     output, errors = installation.content(batch.output_file_id), installation.content(batch.error_file_id)
     assert sorted(line["custom_id"] for line in output + errors) == sorted(custom_ids)
@@ -224,10 +230,10 @@ def a_chat_line(custom_id: str, prompt: str, model: str = MODEL) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def chat_lines(prompts: list[str]) -> tuple[bytes, list[str]]:
+def chat_lines(prompts: list[str], model: str = MODEL) -> tuple[bytes, list[str]]:
     """Write one line a prompt; gives the file and its custom_ids."""
     ids = [f"row-{n}" for n in range(len(prompts))]
-    return b"".join(a_chat_line(i, prompt) for i, prompt in zip(ids, prompts, strict=True)), ids
+    return b"".join(a_chat_line(i, prompt, model) for i, prompt in zip(ids, prompts, strict=True)), ids
 
 
 def wait_for_lines(installation: Installation, batch_id: str, lines: int) -> None:

@@ -1,6 +1,5 @@
 """The manifests of Jobs, held against what a processor can read, and what is read back of Jobs and pods."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,11 +9,11 @@ from nightshift_crds.lifecycle import Phase, Sealing
 from nightshift_crds.lines import CHAT, ErrorForm
 from nightshift_crds.models import BatchJob, HostedModel
 from nightshift_crds.names import ResultKind, Step, job_name
-from nightshift_operator.facts import JobState, Pod
-from nightshift_operator.jobs import BATCH_LABEL, CONTAINER, MANAGED_BY, build_job, parse_job
+from nightshift_operator.jobs import BATCH_LABEL, CONTAINER, MANAGED_BY, build_job
+from nightshift_operator.placement import MODEL_CONTAINER
 from nightshift_operator.settings import Settings
 from nightshift_processor.settings import InspectSettings, RunSettings, SealSettings, StepSettings
-from tests.builders import BATCH_UID, FILE_ID, MODEL, NAMESPACE, a_batch, a_model
+from tests.builders import BATCH_UID, FILE_ID, NAMESPACE, a_batch, a_model
 from tests.operator.builders import DEADLINE, a_status
 
 KEY = f"openai/files/{FILE_ID}.jsonl"
@@ -40,6 +39,10 @@ SERVICE = {"url": "http://model:8000/v1", "maxConcurrency": 12}
 
 def a_running_batch(**status: Any) -> BatchJob:
     return a_batch(status=a_status(Phase.IN_PROGRESS, **status))
+
+
+def a_served_model(server: dict[str, Any] | None = None, **more: Any) -> HostedModel:
+    return a_model(service=None, server={"image": "vllm:1"} | (server or {}) | more)
 
 
 def job_of(step: Step, batch: BatchJob | None = None, model: HostedModel | None = None) -> dict[str, Any]:
@@ -103,11 +106,27 @@ def test_every_variable_of_a_job_is_a_string_that_the_processor_knows(step: Step
     assert all(isinstance(value, str) for value in env_of(job_of(step)).values())
 
 
-@pytest.mark.parametrize(
-    "model", [None, HostedModel.parse(a_model().dump() | {"spec": {"name": MODEL, "server": {"image": "vllm:1"}}})]
-)
+def test_a_run_beside_a_model_server_sends_to_it() -> None:
+    read = RunSettings.load(env_of(job_of(Step.RUN, model=a_served_model(port=8123, maxConcurrency=99))))
+    assert (str(read.model_url), read.max_concurrency) == ("http://127.0.0.1:8123/", 99)
+    assert read.model_api_key is None
+
+
+def test_variables_of_the_installation_come_before_those_of_the_job_so_that_they_replace_none() -> None:
+    settings = SETTINGS.model_copy(update={"processor_env": ("STORAGE_EMULATOR_HOST=http://gcs:4443/?a=b", "A=")})
+    for step in Step:
+        env = build_job(a_running_batch(), step, a_model(), KEY, settings)["spec"]["template"]["spec"]["containers"][0][
+            "env"
+        ]
+        assert env[:2] == [
+            {"name": "STORAGE_EMULATOR_HOST", "value": "http://gcs:4443/?a=b"},
+            {"name": "A", "value": ""},
+        ]
+
+
+@pytest.mark.parametrize("model", [None, a_model(service=None)])
 def test_a_run_without_a_server_to_send_to_is_a_bug(model: HostedModel | None) -> None:
-    with pytest.raises(ValueError, match="model with a service"):
+    with pytest.raises(ValueError, match="a run needs a model"):
         build_job(a_running_batch(), Step.RUN, model, KEY, SETTINGS)
 
 
@@ -172,126 +191,59 @@ def test_kubernetes_own_clock_is_only_a_backstop_behind_the_deadline() -> None:
     assert job_of(Step.RUN)["spec"]["activeDeadlineSeconds"] > SETTINGS.completion_window_s
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+def test_a_pod_has_the_requests_secrets_and_the_priority_of_the_installation() -> None:
+    update = {"image_pull_secrets": ("a", "b"), "priority_class": "batch", "processor_memory": "1Gi"}
+    settings = SETTINGS.model_copy(update=update)
+    for step in Step:
+        pod = build_job(a_running_batch(), step, a_model(), KEY, settings)["spec"]["template"]["spec"]
+        [container] = pod["containers"]
+        assert container["resources"] == {
+            "requests": {"cpu": "100m", "memory": "1Gi"},
+            "limits": {"memory": "1Gi"},
+        }
+        assert (pod["imagePullSecrets"], pod["priorityClassName"]) == ([{"name": "a"}, {"name": "b"}], "batch")
+        assert container["imagePullPolicy"] == "IfNotPresent"
 
 
-def a_job_manifest(*conditions: dict[str, str], **metadata: Any) -> dict[str, Any]:
-    status = {"conditions": list(conditions), "active": 1} if conditions else {}
-    return {"metadata": {"name": "job", "uid": "job-uid"} | metadata, "status": status}
+def test_a_pod_has_neither_secrets_nor_priority_if_none_is_set() -> None:
+    assert not {"imagePullSecrets", "priorityClassName"} & set(job_of(Step.SEAL)["spec"]["template"]["spec"])
 
 
-def a_pod_manifest(*, containers: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:
-    status = {"phase": "Pending", "containerStatuses": containers or []} | more.pop("status", {})
-    return {"metadata": {"name": "job-0-x7d2k", "uid": "pod-uid"} | more, "status": status}
+def test_a_service_may_bring_certificates_of_its_own() -> None:
+    model = a_model(service=SERVICE | {"caSecret": {"name": "ca", "key": "ca.crt"}})
+    pod = job_of(Step.RUN, model=model)["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    [volume] = [v for v in pod["volumes"] if "secret" in v]
+    [mount] = [m for m in container["volumeMounts"] if m["name"] == volume["name"]]
+    assert volume["secret"] == {"secretName": "ca"}
+    assert mount["readOnly"]
+    assert {"name": "SSL_CERT_FILE", "value": f"{mount['mountPath']}/ca.crt"} in container["env"]
 
 
-def a_container(name: str = CONTAINER, **state: Any) -> dict[str, Any]:
-    return {"name": name, "ready": False, "restartCount": 0, "state": state}
+def test_a_queue_finds_the_job_by_its_label_and_the_pod_does_not_carry_it() -> None:
+    job = job_of(Step.RUN, model=a_model(service=SERVICE, scheduling={"queue": "gpus"}))
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    assert "kueue.x-k8s.io/queue-name" not in job["spec"]["template"]["metadata"]["labels"]
 
 
-def condition(kind: str, status: str = "True", **more: str) -> dict[str, str]:
-    return {"type": kind, "status": status} | more
+def test_a_seal_waits_for_no_queue_and_no_gpu() -> None:
+    job = job_of(Step.SEAL, model=a_served_model(server={"nodeSelector": {"a": "b"}}))
+    pod = job["spec"]["template"]["spec"]
+    assert not {"initContainers", "nodeSelector", "tolerations"} & set(pod)
+    assert "annotations" not in job["spec"]["template"]["metadata"]
 
 
-@pytest.mark.parametrize(
-    ("conditions", "state"),
-    [
-        ([], JobState.ACTIVE),
-        ([condition("Complete")], JobState.COMPLETE),
-        ([condition("Failed", reason="BackoffLimitExceeded")], JobState.FAILED),
-        ([condition("FailureTarget")], JobState.ACTIVE),
-        ([condition("SuccessCriteriaMet")], JobState.ACTIVE),
-        ([condition("SuccessCriteriaMet"), condition("Complete")], JobState.COMPLETE),
-        ([condition("Failed", "False")], JobState.ACTIVE),
-        ([condition("Suspended")], JobState.ACTIVE),
-    ],
-)
-def test_only_a_terminal_condition_ends_a_job(conditions: list[dict[str, str]], state: JobState) -> None:
-    assert parse_job(a_job_manifest(*conditions), []).state is state
+@pytest.mark.parametrize(("spot", "is_asked"), [(False, True), (True, False), (None, True)])
+def test_autoscalers_leave_a_run_alone_but_on_spot_nodes(spot: bool | None, is_asked: bool) -> None:
+    scheduling = {} if spot is None else {"spot": spot}
+    template = job_of(Step.RUN, model=a_model(service=SERVICE, scheduling=scheduling))["spec"]["template"]
+    notes = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+    assert template["metadata"].get("annotations", {}) == (notes if is_asked else {})
 
 
-@pytest.mark.parametrize(("status", "is_suspended"), [("True", True), ("False", False)])
-def test_a_job_that_a_queue_holds_is_suspended(status: str, is_suspended: bool) -> None:
-    assert parse_job(a_job_manifest(condition("Suspended", status)), []).suspended is is_suspended
-
-
-def test_a_job_that_nobody_has_looked_at_yet_is_active_and_says_nothing() -> None:
-    job = parse_job({"metadata": {"name": "job", "uid": "job-uid"}}, [])
-    assert (job.name, job.uid, job.state, job.message, job.deleting_at) == ("job", "job-uid", JobState.ACTIVE, "", None)
-
-
-def test_a_failed_job_says_why_and_when_it_was_deleted() -> None:
-    failed = condition("Failed", reason="PodFailurePolicy", message="Container processor failed with exit code 40")
-    job = parse_job(a_job_manifest(failed, deletionTimestamp="2026-11-23T09:00:00Z"), [])
-    assert job.message.endswith("exit code 40")
-    assert job.deleting_at == datetime(2026, 11, 23, 9, tzinfo=UTC)
-
-
-def pod_of(manifest: dict[str, Any]) -> Pod:
-    [pod] = parse_job(a_job_manifest(), [manifest]).pods
-    return pod
-
-
-@pytest.mark.parametrize(
-    ("state", "exit_code", "running"),
-    [
-        ({"running": {"startedAt": "2026-11-23T09:00:00Z"}}, None, True),
-        ({"running": {}}, None, True),
-        ({"terminated": {"exitCode": 0, "reason": "Completed"}}, 0, False),
-        ({"terminated": {"exitCode": 40, "reason": "Error"}}, 40, False),
-        ({"waiting": {"reason": "ContainerCreating"}}, None, False),
-        ({}, None, False),
-    ],
-)
-def test_a_pod_is_as_its_processor_is(state: dict[str, Any], exit_code: int | None, running: bool) -> None:
-    pod = pod_of(a_pod_manifest(containers=[a_container(**state)]))
-    assert (pod.exit_code, pod.running, pod.trouble) == (exit_code, running, "")
-
-
-def test_what_another_container_ends_with_is_not_the_processor_s_exit_code() -> None:
-    sidecar = a_container("model", terminated={"exitCode": 41})
-    pod = pod_of(a_pod_manifest(containers=[sidecar, a_container(running={})]))
-    assert (pod.exit_code, pod.running) == (None, True)
-
-
-def test_a_pod_without_a_status_is_one_that_waits() -> None:
-    pod = pod_of({"metadata": {"name": "pod", "uid": "uid", "deletionTimestamp": "2026-11-23T09:00:00Z"}})
-    assert (pod.exit_code, pod.running, pod.trouble) == (None, False, "")
-    assert pod.deleting_at == datetime(2026, 11, 23, 9, tzinfo=UTC)
-
-
-UNSCHEDULED = condition("PodScheduled", "False", message="words")
-
-
-def waiting(reason: str) -> dict[str, Any]:
-    return {"waiting": {"reason": reason, "message": "words"}}
-
-
-@pytest.mark.parametrize(
-    ("status", "trouble"),
-    [
-        ({"conditions": [UNSCHEDULED | {"reason": "Unschedulable"}]}, "Unschedulable"),
-        ({"conditions": [UNSCHEDULED]}, "Unschedulable"),
-        ({"containerStatuses": [a_container(**waiting("ImagePullBackOff"))]}, "ImagePullBackOff"),
-        ({"initContainerStatuses": [a_container("model", **waiting("ErrImagePull"))]}, "ErrImagePull"),
-        (
-            {"containerStatuses": [a_container(terminated={"reason": "OOMKilled", "message": "words"})]},
-            "OOMKilled",
-        ),
-    ],
-)
-def test_what_keeps_a_pod_from_running_is_found_with_its_words(status: dict[str, Any], trouble: str) -> None:
-    pod = pod_of(a_pod_manifest(status=status))
-    assert (pod.trouble, pod.message) == (trouble, "words")
-
-
-@pytest.mark.parametrize("status", ["True", "Unknown"])
-def test_a_pod_that_has_its_node_is_in_no_trouble(status: str) -> None:
-    scheduled = {"conditions": [condition("Ready", "False"), condition("PodScheduled", status)]}
-    assert pod_of(a_pod_manifest(status=scheduled)).trouble == ""
-
-
-def test_a_job_knows_the_exit_codes_of_all_its_pods() -> None:
-    pods = [a_pod_manifest(containers=[a_container(terminated={"exitCode": code})]) for code in (0, 75, 75)]
-    job = parse_job(a_job_manifest(), [*pods, a_pod_manifest()])
-    assert job.exit_codes == {Exit.DONE, Exit.INTERRUPTED}
+def test_the_failures_of_a_model_server_are_not_held_against_the_job() -> None:
+    job = job_of(Step.RUN, model=a_served_model())
+    [sidecar] = job["spec"]["template"]["spec"]["initContainers"]
+    rules = job["spec"]["podFailurePolicy"]["rules"]
+    assert sidecar["name"] == MODEL_CONTAINER
+    assert [rule["onExitCodes"]["containerName"] for rule in rules if "onExitCodes" in rule] == [CONTAINER]

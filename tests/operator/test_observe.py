@@ -12,7 +12,7 @@ from nightshift_crds.models import Verdict
 from nightshift_crds.names import Step, job_name
 from nightshift_crds.records import RecordKind
 from nightshift_operator.controller import Key
-from nightshift_operator.facts import JobState, Observed
+from nightshift_operator.facts import JobState, Node, Observed
 from tests.builders import FILE_ID, MODEL, NAMESPACE
 from tests.operator.builders import EMBEDDINGS, a_verdict
 from tests.operator.world import Fuse, World
@@ -130,6 +130,30 @@ async def test_a_job_that_works_is_seen_with_its_pods_and_its_progress(world: Wo
     assert facts.progress is not None
     assert (facts.progress.completed, facts.progress.failed) == (3, 1)
     assert facts.ended_at is None
+
+
+WORKING: list[dict[str, Any]] = [{"name": "processor", "state": {"running": {}}}]
+
+
+async def test_the_machine_of_a_running_pod_is_looked_up_once_an_attempt(world: World, running: Key) -> None:
+    await world.add_node("node-1", **{"node.kubernetes.io/instance-type": "g2-standard-8"})
+    await world.add_pod(await world.job(running), node="node-1", containerStatuses=WORKING)
+    assert (await seen(world, running)).node == Node("g2-standard-8")
+    await world.operator().reconcile(running)
+    assert (await world.batch(running)).status.instance_type == "g2-standard-8"
+    assert (await seen(world, running)).node is None
+
+
+@pytest.mark.parametrize("node", ["", "gone"])
+async def test_a_machine_that_cannot_be_looked_up_is_not_known(world: World, running: Key, node: str) -> None:
+    await world.add_pod(await world.job(running), node=node, containerStatuses=WORKING)
+    assert (await seen(world, running)).node is None
+
+
+async def test_a_pod_that_waits_has_no_machine_yet(world: World, running: Key) -> None:
+    await world.add_node("node-1", **{"node.kubernetes.io/instance-type": "g2-standard-8"})
+    await world.add_pod(await world.job(running), node="node-1")
+    assert (await seen(world, running)).node is None
 
 
 @pytest.mark.parametrize("kind", [RecordKind.END, RecordKind.PART])

@@ -281,3 +281,34 @@ class QueueModel(RuleBasedStateMachine):
 
 TestQueueModel = QueueModel.TestCase
 TestQueueModel.settings = settings(deadline=None, max_examples=50)  # each example opens an event loop
+
+
+# --- the age of what waits --------------------------------------------------------------------------------------------
+
+
+async def test_the_oldest_name_is_the_one_that_no_worker_has_taken_for_longest(
+    queue: WorkQueue[str], clock: Clock
+) -> None:
+    queue.add("a")
+    clock.now = 5
+    queue.add("b")
+    queue.add("a")
+    assert queue.oldest_s() == 5
+    assert await taken(queue) == "a"
+    clock.now = 7
+    assert queue.oldest_s() == 2
+
+
+async def test_a_name_that_is_worked_on_or_due_later_has_not_waited(queue: WorkQueue[str], clock: Clock) -> None:
+    assert queue.oldest_s() == 0.0
+    queue.add("a")
+    await taken(queue)
+    queue.add_after("b", 10)
+    clock.now = 4
+    assert queue.oldest_s() == 0.0
+
+
+async def test_a_name_that_is_due_ages_though_no_worker_is_there_to_see_it(queue: WorkQueue[str], clock: Clock) -> None:
+    queue.add_after("a", 10)
+    clock.now = 310
+    assert queue.oldest_s() == 300

@@ -231,8 +231,8 @@ async def test_fields_that_a_later_version_adds_survive_our_writes(world: World,
 
 @pytest.mark.parametrize(
     "spec",
-    [{"server": {"image": "vllm:1"}, "service": None}, {"endpoints": ["/v1/embeddings"]}, {"name": "renamed"}],
-    ids=["its server would have to be started", "it serves the endpoint no more", "it was renamed"],
+    [{"endpoints": ["/v1/embeddings"]}, {"name": "renamed"}],
+    ids=["it serves the endpoint no more", "it was renamed"],
 )
 async def test_a_model_that_changes_under_an_accepted_batch_is_waited_for_in_plain_words(
     world: World, key: Key, spec: dict[str, Any]

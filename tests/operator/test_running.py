@@ -15,11 +15,10 @@ from nightshift_crds.records import State
 from nightshift_operator.conditions import Kind, Reason
 from nightshift_operator.decide import decide
 from nightshift_operator.decisions import CreateJob, Decision, DeleteJob, ForceDeletePod, ShowResultFile
-from nightshift_operator.facts import Job, JobState, Observed, Pod
-from tests.builders import BATCH_UID, MODEL, T0, a_model
+from nightshift_operator.facts import Job, JobState, Node, Observed, Pod, Trouble
+from tests.builders import BATCH_UID, T0, a_model
 from tests.operator.builders import DEADLINE, EMBEDDINGS, LATE, NOW, POLICY, a_job, a_status, after, observed
 
-SERVER = HostedModel.parse(a_model().dump() | {"spec": {"name": MODEL, "server": {"image": "vllm:1"}}})
 SUSPENDED = Condition(type=Kind.SCHEDULED, status="False", reason=Reason.SUSPENDED, last_transition_time=T0)
 
 
@@ -53,8 +52,8 @@ def test_a_batch_without_a_job_gets_one_under_the_name_of_its_attempt() -> None:
 
 @pytest.mark.parametrize(
     "models",
-    [(), (a_model("other"),), (SERVER,), (a_model(endpoints=[EMBEDDINGS]),)],
-    ids=["none", "another", "one that would have to be started", "one for another endpoint"],
+    [(), (a_model("other"),), (a_model(endpoints=[EMBEDDINGS]),)],
+    ids=["none", "another", "one for another endpoint"],
 )
 def test_a_batch_whose_model_cannot_be_reached_any_more_says_so_and_waits(models: tuple[HostedModel, ...]) -> None:
     decision = decided(running(models=models))
@@ -126,7 +125,7 @@ def test_a_batch_of_which_no_line_is_durable_has_no_usage_yet() -> None:
 
 
 def test_trouble_of_a_pod_is_told_before_progress_is() -> None:
-    seen = replace(watched(State(completed=9, failed=1)), run=a_job(pods=(Pod("p", "u", trouble="ImagePullBackOff"),)))
+    seen = replace(watched(State(completed=9, failed=1)), run=a_job(pods=(Pod("p", "u", trouble=Trouble.IMAGE_PULL),)))
     status = status_of(decided(seen))
     assert scheduled(status) == ("False", Reason.IMAGE_PULL)
     assert status.counts.completed == 4
@@ -216,6 +215,50 @@ def test_a_processor_whose_clock_is_ahead_at_the_deadline_is_not_blamed() -> Non
     decision = decided(seen, DEADLINE - timedelta(seconds=2))
     assert (decision.status, decision.actions, decision.requeue_after_s) == (None, (), 3)
     assert status_of(decided(seen, DEADLINE)).sealing is Sealing.EXPIRED
+
+
+def crashing(**more: Any) -> Job:
+    pod = Pod("p", "u", trouble=Trouble.MODEL_CRASHED, message="Exit code 1.", model_restarts=POLICY.max_model_restarts)
+    return a_job(pods=(replace(pod, **more),))
+
+
+def test_a_model_server_that_keeps_dying_costs_an_attempt_and_the_condition_says_why() -> None:
+    decision = decided(running(crashing()))
+    status = status_of(decision)
+    assert decision.actions == (DeleteJob(a_job().name, "run-uid"),)
+    assert (status.attempt, status.failed_attempts) == (2, 1)
+    assert scheduled(status) == ("False", Reason.RETRYING)
+    assert decision.event
+    assert decision.event.message == "Exit code 1. This is attempt 2."
+
+
+def test_a_model_server_that_keeps_dying_fails_its_batch_in_the_end_and_everybody_is_told_why() -> None:
+    decision = decided(running(crashing(), status={"failedAttempts": POLICY.max_attempts - 1}))
+    status = status_of(decision)
+    assert status.sealing is Sealing.FAILED
+    assert [error.code for error in status.errors] == ["internal_error"]
+    assert scheduled(status) == ("False", Reason.MODEL_CRASHED)
+    assert decision.event
+    assert (decision.event.warning, decision.event.message) == (True, "Exit code 1.")
+
+
+def test_a_model_server_that_was_started_again_less_often_is_waited_for() -> None:
+    decision = decided(running(crashing(model_restarts=POLICY.max_model_restarts - 1)))
+    assert decision.actions == ()
+    assert scheduled(status_of(decision)) == ("False", Reason.MODEL_CRASHED)
+
+
+# --- the machine ------------------------------------------------------------------------------------------------------
+
+
+def test_a_status_says_on_what_machine_its_attempt_runs_and_forgets_it_with_the_attempt() -> None:
+    job = a_job(pods=(Pod("p", "u", running=True, node="node-1"),))
+    status = status_of(decided(running(job, node=Node("g2-standard-8", "nvidia-l4"))))
+    assert (status.instance_type, status.gpu_type) == ("g2-standard-8", "nvidia-l4")
+    known = {"instanceType": "g2-standard-8", "gpuType": "nvidia-l4"}
+    assert status_of(decided(running(job, status=known))).instance_type == "g2-standard-8"
+    failed = status_of(decided(running(a_job(state=JobState.FAILED), status=known)))
+    assert (failed.instance_type, failed.gpu_type) == (None, None)
 
 
 # --- suspend ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 
 from nightshift_crds.exits import Exit
 from nightshift_crds.lifecycle import Phase, Sealing
-from nightshift_crds.models import BatchJobStatus, HostedModel, StoredFile
+from nightshift_crds.models import BatchJobStatus, StoredFile
 from nightshift_crds.names import Step
 from nightshift_operator.conditions import Kind, Reason
 from nightshift_operator.decide import decide
@@ -88,12 +88,30 @@ def test_a_rerun_is_refused_in_words_that_say_that_it_is_not_supported() -> None
     assert "not supported" in status_of(decided(seen)).errors[0].message
 
 
-def test_a_model_whose_server_would_have_to_be_started_is_refused_as_not_batchable() -> None:
-    server = HostedModel.parse(a_model().dump() | {"spec": {"name": MODEL, "server": {"image": "vllm:1"}}})
-    status = status_of(decided(observed(models=(server,))))
-    assert status.phase is Phase.FAILED
-    assert {error.code for error in status.errors} == {"model_not_found"}
-    assert len(status.errors) == 10
+def test_a_model_whose_server_is_started_for_the_batch_lets_it_run() -> None:
+    server = a_model(service=None, server={"image": "vllm:1"})
+    assert status_of(decided(observed(models=(server,)))).phase is Phase.IN_PROGRESS
+
+
+@pytest.mark.parametrize(
+    ("overridable", "refused"),
+    [
+        ([], ["scheduling.gpuType", "scheduling.spot"]),
+        (["spot"], ["scheduling.gpuType"]),
+        (["gpuType", "spot", "queue"], []),
+    ],
+)
+def test_a_batch_may_set_only_what_its_model_lets_it_set(overridable: list[str], refused: list[str]) -> None:
+    model = a_model(overridable=overridable)
+    seen = observed(spec={"scheduling": {"gpuType": "nvidia-h100", "spot": False}}, models=(model,))
+    status = status_of(decided(seen))
+    assert [(error.code, error.param) for error in status.errors] == [("invalid_request", param) for param in refused]
+    assert status.phase is (Phase.FAILED if refused else Phase.IN_PROGRESS)
+
+
+def test_errors_of_lines_come_before_those_of_the_scheduling() -> None:
+    seen = observed(spec={"scheduling": {"spot": True}}, models=())
+    assert {error.code for error in status_of(decided(seen)).errors} == {"model_not_found"}
 
 
 def test_a_batch_that_names_another_model_than_its_lines_is_refused() -> None:

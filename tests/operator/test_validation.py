@@ -13,7 +13,6 @@ from tests.operator.builders import CHAT, EMBEDDINGS, a_verdict
 
 LIMITS = Limits(max_file_bytes=1_000, max_lines=20, max_embedding_inputs=30)
 OTHER = "other:1b"
-SERVER = {"service": None, "server": {"image": "vllm:1"}}
 
 
 def bad_line(number: int, code: str = "invalid_json_line") -> BatchError:
@@ -68,12 +67,15 @@ def test_a_verdict_without_the_endpoint_is_not_enough_to_decide_on() -> None:
     [
         a_model(OTHER),
         a_model(MODEL, endpoints=[EMBEDDINGS]),
-        HostedModel.parse(a_model().dump() | {"spec": {"name": MODEL, **SERVER}}),
     ],
-    ids=["another name", "another endpoint", "a server that would have to be started"],
+    ids=["another name", "another endpoint"],
 )
 def test_every_line_of_a_model_that_cannot_be_batched_is_named(model: HostedModel) -> None:
     assert errors_of(a_verdict(lines=3), model) == [("model_not_found", n) for n in (1, 2, 3)]
+
+
+def test_a_model_whose_server_is_started_for_the_batch_is_one_like_any_other() -> None:
+    assert errors_of(a_verdict(), a_model(service=None, server={"image": "vllm:1"})) == []
 
 
 def test_a_second_model_in_a_file_is_refused_by_line_even_if_it_is_known() -> None:

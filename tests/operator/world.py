@@ -17,6 +17,7 @@ from nightshift_crds.cluster.port import (
     EVENT,
     HOSTED_MODEL,
     JOB,
+    NODE,
     POD,
     STORED_FILE,
     Cluster,
@@ -150,7 +151,7 @@ class World:
         window = timedelta(seconds=self.settings.completion_window_s)
         seconds = lambda: self.clock().timestamp()  # noqa: E731 - one clock for all
         return Controller(
-            observer=Observer(cluster, bucket, window, self.settings.uri_prefixes),
+            observer=Observer(cluster, bucket, window, self.settings.uri_prefixes, self.settings.gpu_label),
             applier=Applier(cluster, bucket, self.settings, Budget(self.settings.progress_writes_per_s, seconds)),
             policy=Policy.of(self.settings),
             queue=WorkQueue(seconds),
@@ -214,7 +215,7 @@ class World:
 
     async def result(self, key: Key, kind: ResultKind) -> StoredFile:
         file_id = (await self.batch(key)).result_file_id(kind)
-        return StoredFile.parse(await self.cluster.get(STORED_FILE, NAMESPACE, file_id.replace("_", "-", 1)))
+        return StoredFile.parse(await self.cluster.get(STORED_FILE, key.namespace, file_id.replace("_", "-", 1)))
 
     async def all(self, kind: ResourceKind) -> list[Manifest]:
         return [manifest async for manifest in each(self.cluster, kind)]
@@ -256,7 +257,11 @@ class World:
         status = {"status": {"conditions": [{"type": how, "status": "True"}]}}
         await self.cluster.patch_status(JOB, NAMESPACE, job["metadata"]["name"], status)
 
-    async def add_pod(self, job: Manifest, **status: Any) -> str:
+    async def add_node(self, name: str, **labels: str) -> None:
+        metadata = {"name": name, "namespace": "", "labels": labels}
+        await self.cluster.create(NODE, {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {}})
+
+    async def add_pod(self, job: Manifest, node: str = "", **status: Any) -> str:
         metadata = job["metadata"]
         owner = {"apiVersion": "batch/v1", "kind": "Job", "name": metadata["name"], "uid": metadata["uid"]}
         name = f"{metadata['name']}-0"
@@ -269,7 +274,7 @@ class World:
                 "labels": {"batch.kubernetes.io/job-name": metadata["name"]},
                 "ownerReferences": [owner | {"controller": True}],
             },
-            "spec": {},
+            "spec": {"nodeName": node} if node else {},
         }
         await self.cluster.create(POD, pod)
         await self.cluster.patch_status(POD, NAMESPACE, name, {"status": status})

@@ -43,8 +43,12 @@ app.kubernetes.io/component: processor
 {{- end }}
 
 {{- define "nightshift.image" -}}
-{{- $tag := .Values.image.digest | ternary (printf "@%s" .Values.image.digest) (printf ":%s" (default .Chart.AppVersion .Values.image.tag)) -}}
-{{- .Values.image.repository }}{{ $tag }}
+{{- $tag := printf ":%s" (default .Chart.AppVersion .Values.image.tag) -}}
+{{- .Values.image.repository }}{{ empty .Values.image.digest | ternary $tag (printf "@%s" .Values.image.digest) }}
+{{- end }}
+
+{{- define "nightshift.scheme" -}}
+{{- empty .Values.tls.secretName | ternary "http" "https" -}}
 {{- end }}
 
 {{- define "nightshift.keysSecret" -}}

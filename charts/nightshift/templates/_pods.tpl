@@ -4,6 +4,7 @@
 {{- $role := index . 1 -}}
 {{- $values := index $context.Values $role -}}
 serviceAccountName: {{ include "nightshift.fullname" $context }}-{{ $role }}
+enableServiceLinks: false # a Service called nightshift would set NIGHTSHIFT_PORT
 terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
 securityContext: {{- toYaml $context.Values.podSecurityContext | nindent 2 }}
 {{- with $context.Values.imagePullSecrets }}

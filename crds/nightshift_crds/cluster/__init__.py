@@ -18,7 +18,7 @@ def open_cluster(url: str) -> AbstractAsyncContextManager[Cluster]:
     Raises:
         Rejected: no adapter is for this URL.
     """
-    parts = urlsplit(url)
+    parts = urlsplit(url if "://" in url else "")
     if parts.scheme == "sqlite":
         from nightshift_crds.cluster.local import open_local  # noqa: PLC0415 - only `nightshift local` has CEL installed
 
@@ -26,9 +26,18 @@ def open_cluster(url: str) -> AbstractAsyncContextManager[Cluster]:
     if parts.scheme == "kubernetes":
         from nightshift_crds.cluster.kube import open_kube  # noqa: PLC0415 - 60 MB that `nightshift local` never needs
 
-        namespaces = tuple(name for name in parts.netloc.split(",") if name)
-        return open_kube(namespaces, _parse_rate(parts.query))
+        return open_kube(parse_namespaces(url), _parse_rate(parts.query))
     raise Rejected(f"Expected a cluster URL like kubernetes://NAMESPACE or sqlite:///PATH, got {parts.scheme!r}.")
+
+
+def is_kubernetes(url: str) -> bool:
+    """Tell whether a cluster URL is for a real Kubernetes."""
+    return urlsplit(url).scheme == "kubernetes"
+
+
+def parse_namespaces(url: str) -> tuple[str, ...]:
+    """Name the namespaces that an installation on Kubernetes serves; none means all."""
+    return tuple(name for name in urlsplit(url).netloc.split(",") if name)
 
 
 def _parse_rate(query: str) -> float:

@@ -22,14 +22,16 @@ from nightshift_crds.errors import AlreadyExists, Missing, Refused, Stale, Unava
 
 MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
-_TRIES = 6
+TRIES = 6
 _BASE_S = 0.1
 _CAP_S = 5.0
+_SETTLE_S = 1.0
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 _STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
 """A watch gets a bookmark every minute; one that is silent for longer is dead."""
 _AGAIN = frozenset({401, 408, 429, 500, 502, 503, 504})
 """401 too: a token may just have been replaced on disk."""
+_BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,28 @@ class Reply:
         """Whether a create found the name taken."""
         return self.status == HTTPStatus.CONFLICT and self.body.get("reason") == "AlreadyExists"
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether a guard did not hold, or what was asked for is too old."""
+        return self.status in {HTTPStatus.CONFLICT, HTTPStatus.GONE} and not self.is_taken
+
+    @property
+    def is_of_no_kind(self) -> bool:
+        """Whether the server knows no such kind: a 404 that says nothing about any object."""
+        return self.status == HTTPStatus.NOT_FOUND and not self.body.get("details", {}).get("name")
+
     def accepted(self) -> Manifest:
         """Give the body of a success. Raises `Missing`, `AlreadyExists`, `Stale` or `Refused` for a verdict."""
         if self.status < HTTPStatus.MULTIPLE_CHOICES:
             return self.body
         message = str(self.body.get("message") or f"the API server answered {self.status}")
+        if self.is_of_no_kind:
+            raise Unavailable(f"the cluster does not know this kind: {message}")
         if self.status == HTTPStatus.NOT_FOUND:
             raise Missing(message)
         if self.is_taken:
             raise AlreadyExists(message)
-        raise (Stale if self.status in {HTTPStatus.CONFLICT, HTTPStatus.GONE} else Refused)(message)
+        raise (Stale if self.is_stale else Refused)(message)
 
 
 class RateLimit:
@@ -81,6 +95,7 @@ class RateLimit:
         self._clock = clock
         self._held = 2 * per_s
         self._since = clock()
+        self._slowed = self._since - _SETTLE_S
 
     def reserve(self) -> float:
         """Take one request; gives the seconds to wait before it may be sent."""
@@ -92,8 +107,10 @@ class RateLimit:
         return max(-self._held / self._per_s, 0.0)
 
     def slow_down(self) -> None:
-        """Halve the rate."""
-        self._per_s = max(self._per_s / 2, 1.0)
+        """Halve the rate; requests that were on their way when it was halved do not halve it again."""
+        if self._clock() >= self._slowed + _SETTLE_S:
+            self._slowed = self._clock()
+            self._per_s = max(self._per_s / 2, 1.0)
 
 
 class ApiServer:
@@ -110,7 +127,7 @@ class ApiServer:
             Unavailable: there is none, however often it was asked.
         """
         repeated = False
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, TRIES + 1):
             status, headers, body = await self._try(call)
             if status and status not in _AGAIN:
                 return Reply(status, _parse(body), repeated)
@@ -118,7 +135,7 @@ class ApiServer:
                 self._limit.slow_down()
             else:
                 repeated = True
-            if attempt < _TRIES:
+            if attempt < TRIES:
                 await asyncio.sleep(delay_s(attempt, headers.get("Retry-After"), random.random()))  # noqa: S311 - jitter
         raise Unavailable(f"the API server does not answer {call.method} {call.path}: {status or body.decode()}")
 
@@ -126,11 +143,11 @@ class ApiServer:
         try:
             async with self._open(call, _TIMEOUT) as response:
                 return response.status, response.headers, await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except _BROKEN as error:
             return 0, {}, type(error).__name__.encode()
 
     async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
-        """Read an answer that goes on, in chunks as they come; ends with the connection.
+        """Read an answer that goes on, in chunks as they come; ends when the server ends it.
 
         Raises:
             Missing, Stale, Refused: the server's verdict on the request.
@@ -138,16 +155,24 @@ class ApiServer:
         """
         try:
             async with self._open(call, _STREAM_TIMEOUT) as response:
-                if response.status in _AGAIN:
-                    raise Unavailable(f"the API server answers {call.path} with {response.status}", delay_s=1)
                 if response.status != HTTPStatus.OK:
-                    Reply(response.status, _parse(await response.read())).accepted()
-                async for chunk in response.content.iter_any():
-                    yield chunk
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(
-                f"the API server does not answer {call.path}: {type(error).__name__}", delay_s=1
-            ) from error
+                    await self._refuse(call, response)
+                try:
+                    async for chunk in response.content.iter_any():
+                        yield chunk
+                finally:
+                    if response.connection and response.connection.transport:
+                        response.connection.transport.abort()  # a polite end of TLS would outlive whoever leaves
+        except _BROKEN as error:
+            raise Unavailable(f"the API server broke off {call.path}: {type(error).__name__}", delay_s=0) from error
+
+    async def _refuse(self, call: Call, response: aiohttp.ClientResponse) -> None:
+        if response.status not in _AGAIN:
+            Reply(response.status, _parse(await response.read())).accepted()
+        if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._limit.slow_down()
+        pause_s = delay_s(1, response.headers.get("Retry-After"), 1)
+        raise Unavailable(f"the API server answers {call.path} with {response.status}", delay_s=pause_s)
 
     @asynccontextmanager
     async def _open(self, call: Call, patience: aiohttp.ClientTimeout) -> AsyncGenerator[aiohttp.ClientResponse, None]:
@@ -164,6 +189,14 @@ class ApiServer:
         response: aiohttp.ClientResponse = answer.response
         async with response:
             yield response
+
+
+async def unrepeated(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Send a request once: aiohttp repeats a DELETE whose connection broke, and `Reply.repeated` would not know."""
+    try:
+        return await send(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(str(error)) from error
 
 
 def delay_s(attempt: int, retry_after: str | None, luck: float) -> float:

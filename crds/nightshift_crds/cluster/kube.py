@@ -7,6 +7,7 @@ version knows the field or not. An installation serves the namespaces that its U
 import asyncio
 import json
 import os
+import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 from kubernetes.aio.config.config_exception import ConfigException
 
-from nightshift_crds.cluster.apiserver import MERGE_PATCH, ApiServer, Call, RateLimit
+from nightshift_crds.cluster.apiserver import MERGE_PATCH, TRIES, ApiServer, Call, RateLimit, Reply, delay_s, unrepeated
 from nightshift_crds.cluster.port import (
     EVENT,
     EVERYTHING,
@@ -31,7 +32,7 @@ from nightshift_crds.cluster.port import (
     Propagation,
     Selector,
 )
-from nightshift_crds.errors import Rejected, Stale, Unavailable
+from nightshift_crds.errors import Missing, Refused, Rejected, Stale, Unavailable
 from nightshift_crds.lines import LineSplitter
 
 _MANAGER = "nightshift"
@@ -55,27 +56,30 @@ class KubeCluster:
     async def list(
         self, kind: Kind, selector: Selector = EVERYTHING, *, limit: int = PAGE_SIZE, after: str | None = None
     ) -> Page:
-        """See the port. A cursor names the namespace that it is in, if several are served."""
-        here, _, token = (after or f"{self._scopes(selector)[0]}|").partition("|")
+        """See the port. A cursor names the namespace that it is in, and the version of the first page."""
+        here, since, token = (after or f"{self._scopes(selector)[0]}||").split("|")
         query = (*_selection(selector), ("limit", str(limit)), *((("continue", token),) if token else ()))
+        reply = await self._server.send(Call("GET", _path(kind, here), query))
+        if reply.is_of_no_kind:
+            raise Missing(f"the cluster does not know {kind.plural}")
         try:
-            found = await self._call(Call("GET", _path(kind, here), query))
+            found = reply.accepted()
         except Stale as error:  # a page that was asked for too late: the caller begins again
             raise Unavailable(f"a list took too long: {error}", delay_s=1) from error
         items = [_clean(item | {"apiVersion": kind.api_version, "kind": kind.kind}) for item in found["items"]]
-        token = found["metadata"].get("continue", "")
-        return Page(items, self._next(selector, here, token), found["metadata"]["resourceVersion"])
+        since = since or found["metadata"]["resourceVersion"]
+        return Page(items, self._next(selector, here, since, found["metadata"].get("continue", "")), since)
 
     def _scopes(self, selector: Selector) -> tuple[str, ...]:
         """Name the namespaces to ask for; the empty one is all of them."""
         return (selector.namespace,) if selector.namespace is not None else self._namespaces or ("",)
 
-    def _next(self, selector: Selector, here: str, token: str) -> str | None:
+    def _next(self, selector: Selector, here: str, since: str, token: str) -> str | None:
         if token:
-            return f"{here}|{token}"
+            return f"{here}|{since}|{token}"
         scopes = self._scopes(selector)
         following = scopes[scopes.index(here) + 1 :]
-        return f"{following[0]}|" if following else None
+        return f"{following[0]}|{since}|" if following else None
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         """See the port."""
@@ -83,21 +87,39 @@ class KubeCluster:
         path = _path(kind, metadata["namespace"])
         reply = await self._server.send(Call("POST", path, (("fieldManager", _MANAGER),), manifest))
         if reply.is_taken and reply.repeated:
-            found = await self.get(kind, metadata["namespace"], metadata["name"])
-            if holds(found, manifest):  # the answer to our own create was lost
+            found = await self._find(kind, metadata["namespace"], metadata["name"], _asked(manifest))
+            if found and "deletionTimestamp" not in found["metadata"]:
                 return found
-        return _clean(reply.accepted())
+        try:
+            return _clean(reply.accepted())
+        except Missing as error:
+            raise Refused(f"there is no such namespace: {error}") from error
 
     async def patch(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
         """See the port."""
-        return await self._patch(_path(kind, namespace, name), patch)
+        reply = await self._patch(_path(kind, namespace, name), patch)
+        if reply.is_stale and reply.repeated and (found := await self._find(kind, namespace, name, _asked(patch))):
+            return found
+        return _clean(reply.accepted())
 
     async def patch_status(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
         """See the port."""
-        return await self._patch(f"{_path(kind, namespace, name)}/status", patch)
+        reply = await self._patch(f"{_path(kind, namespace, name)}/status", patch)
+        asked = {"status": patch.get("status", {})}
+        if reply.is_stale and reply.repeated and (found := await self._find(kind, namespace, name, asked)):
+            return found
+        return _clean(reply.accepted())
 
-    async def _patch(self, path: str, patch: Manifest) -> Manifest:
-        return await self._call(Call("PATCH", path, (("fieldManager", _MANAGER),), patch, MERGE_PATCH))
+    async def _patch(self, path: str, patch: Manifest) -> Reply:
+        return await self._server.send(Call("PATCH", path, (("fieldManager", _MANAGER),), patch, MERGE_PATCH))
+
+    async def _find(self, kind: Kind, namespace: str, name: str, asked: Manifest) -> Manifest | None:
+        """Look whether a write whose answer was lost has done what was asked."""
+        try:
+            found = await self.get(kind, namespace, name)
+        except Missing:
+            return None
+        return found if holds(found, asked) else None
 
     async def delete(  # noqa: PLR0913 - the port's signature
         self,
@@ -114,9 +136,11 @@ class KubeCluster:
         options |= {"preconditions": {"uid": uid}} if uid else {}
         options |= {"gracePeriodSeconds": grace_s} if grace_s is not None else {}
         reply = await self._server.send(Call("DELETE", _path(kind, namespace, name), body=options))
-        is_ours = reply.repeated and reply.status == 404
-        if not is_ours:
+        try:
             reply.accepted()
+        except Missing:
+            if not reply.repeated:  # else it was most likely we who deleted it
+                raise
 
     async def _call(self, call: Call) -> Manifest:
         return _clean((await self._server.send(call)).accepted())
@@ -148,14 +172,28 @@ class KubeCluster:
     ) -> None:
         """Put what happens in one namespace on the queue, and at last why nothing more can be told."""
         try:
-            while True:
-                async with aclosing(self._watch_once(kind, scope, selector, since)) as seen:
-                    async for version, change in seen:
-                        since = version
-                        if change:
-                            await changes.put(change)
+            async with aclosing(self._changes(kind, scope, selector, since)) as told:
+                async for change in told:
+                    await changes.put(change)
         except Exception as error:  # noqa: BLE001 - raised by whoever reads the queue
             await changes.put(error)
+
+    async def _changes(self, kind: Kind, scope: str, selector: Selector, since: str) -> AsyncGenerator[Change, None]:
+        """Follow one namespace over as many connections as it takes, as long as they tell something."""
+        silent = 0
+        while silent < TRIES:
+            problem = Unavailable("a watch ends as soon as it begins", delay_s=0)
+            try:
+                async with aclosing(self._watch_once(kind, scope, selector, since)) as seen:
+                    async for version, change in seen:
+                        since, silent = version, 0
+                        if change:
+                            yield change
+            except Unavailable as error:
+                problem = error
+            silent += 1
+            await asyncio.sleep(max(problem.delay_s, delay_s(silent, None, random.random())))  # noqa: S311 - jitter
+        raise problem
 
     async def _watch_once(
         self, kind: Kind, scope: str, selector: Selector, since: str
@@ -229,13 +267,19 @@ def _read_change(event: Manifest) -> tuple[str, Change | None]:
     return manifest["metadata"]["resourceVersion"], Change(ChangeType(kind), _clean(manifest))
 
 
-def holds(found: Any, wanted: Any) -> bool:
-    """Tell whether an object has all that was asked of it; the server adds defaults to what it stores."""
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        return all(key in found and holds(found[key], value) for key, value in wanted.items() if key != "status")
-    if isinstance(wanted, list) and isinstance(found, list):
-        return len(found) == len(wanted) and all(map(holds, found, wanted))
-    return bool(found == wanted)
+def _asked(write: Manifest) -> Manifest:
+    """Say what a create or a patch asks for: no status, and a guard is a condition."""
+    metadata = {key: value for key, value in write.get("metadata", {}).items() if key != "resourceVersion"}
+    return {key: value for key, value in write.items() if key != "status"} | {"metadata": metadata}
+
+
+def holds(found: Any, asked: Any) -> bool:
+    """Tell whether an object has all that was asked; the server adds defaults, and leaves out what is empty."""
+    if isinstance(asked, dict) and isinstance(found or {}, dict):
+        return all(holds((found or {}).get(key), value) for key, value in asked.items())
+    if isinstance(asked, list) and isinstance(found, list):
+        return len(found) == len(asked) and all(map(holds, found, asked))
+    return bool(found == asked or (found is None and not asked))
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------
@@ -257,6 +301,7 @@ async def open_kube(namespaces: tuple[str, ...], requests_per_s: float) -> Async
     except (ConfigException, OSError) as error:
         raise Rejected(f"There is no Kubernetes to talk to: {error}") from None
     configuration.connection_pool_maxsize = 100
+    configuration.client_session_kwargs = {"middlewares": (unrepeated,)}
     async with ApiClient(configuration) as client:
         client.user_agent = _MANAGER
         yield KubeCluster(ApiServer(client, RateLimit(requests_per_s, asyncio.get_running_loop().time)), namespaces)

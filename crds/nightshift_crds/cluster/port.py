@@ -38,6 +38,8 @@ STORED_FILE = _own(StoredFile)
 HOSTED_MODEL = _own(HostedModel)
 JOB = Kind("batch/v1", "Job", "jobs", has_status=True)
 POD = Kind("v1", "Pod", "pods", has_status=True)
+NODE = Kind("v1", "Node", "nodes", has_status=True)
+"""Stands in no namespace; only a real cluster has any."""
 SECRET = Kind("v1", "Secret", "secrets")
 EVENT = Kind("v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from nightshift_crds.bucket import open_bucket
 from nightshift_crds.bucket.directory import _publish, _sync_folder
 from nightshift_crds.bucket.port import Bucket, get
 from nightshift_crds.errors import Rejected, Unavailable
+from tests.crds.bucket.conftest import Opened
 
 DAY_S = 86_400
 
@@ -22,6 +24,12 @@ DAY_S = 86_400
 def root(tmp_path: Path) -> Path:
     """The folder of the `bucket` fixture."""
     return tmp_path / "bucket"
+
+
+@pytest.fixture
+async def bucket(directory_opened: Opened) -> AsyncIterator[Bucket]:
+    async with directory_opened as bucket:
+        yield bucket
 
 
 def objects_in(root: Path) -> set[str]:
@@ -37,7 +45,7 @@ def names_in(folder: Path) -> set[str]:
 # --- opening ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", ["", "gs://bucket", "sqlite:///x", "file:/x"])
+@pytest.mark.parametrize("url", ["", "s3://bucket", "gs://", "sqlite:///x", "file:/x"])
 def test_a_url_that_names_no_bucket_is_refused_by_its_scheme(url: str) -> None:
     with pytest.raises(Rejected, match="Expected a bucket URL"):
         open_bucket(url)

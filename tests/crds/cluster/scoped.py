@@ -6,7 +6,7 @@ So one suite runs on adapters that have a database for each test and on a Kubern
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from nightshift_crds.cluster.port import (
     EVERYTHING,
@@ -20,6 +20,8 @@ from nightshift_crds.cluster.port import (
     Selector,
 )
 from tests.builders import NAMESPACE
+
+_T = TypeVar("_T")
 
 
 class ScopedCluster:
@@ -70,17 +72,18 @@ class ScopedCluster:
     def _select(self, selector: Selector) -> Selector:
         return replace(selector, namespace=self._in(selector.namespace))
 
-    def _in(self, value: Any) -> Any:
+    def _in(self, value: _T) -> _T:
         return _rename(value, NAMESPACE, self._namespace)
 
-    def _out(self, value: Any) -> Any:
+    def _out(self, value: _T) -> _T:
         return _rename(value, self._namespace, NAMESPACE)
 
 
-def _rename(value: Any, old: str, new: str) -> Any:
+def _rename(value: _T, old: str, new: str) -> _T:
     """Write another name for a namespace wherever a manifest has it."""
+    renamed: Any = new if value == old else value
     if isinstance(value, dict):
-        return {key: _rename(inner, old, new) for key, inner in value.items()}
+        renamed = {key: _rename(inner, old, new) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_rename(inner, old, new) for inner in value]
-    return new if value == old else value
+        renamed = [_rename(inner, old, new) for inner in value]
+    return cast("_T", renamed)

@@ -43,7 +43,7 @@ def a_job(name: str, **metadata: Any) -> Manifest:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": name, "namespace": NAMESPACE} | metadata,
-        "spec": {"template": template, "suspend": True},
+        "spec": {"template": template, "managedBy": "nightshift.dev/nobody"},  # whose pods no controller touches
     }
 
 
@@ -60,7 +60,7 @@ def a_pod(name: str, owner: Manifest) -> Manifest:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "namespace": NAMESPACE, "ownerReferences": [reference]},
-        "spec": {"containers": [{"name": "processor", "image": "nightshift:1"}], "schedulerName": "nobody"},
+        "spec": {"containers": [{"name": "processor", "image": "nightshift:1"}], "nodeName": "nobody"},
     }
 
 

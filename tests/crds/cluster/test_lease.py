@@ -14,15 +14,19 @@ from nightshift_crds.cluster import open_cluster
 from nightshift_crds.cluster.lease import DURATION_S, holding_lease, is_held
 from nightshift_crds.cluster.port import LEASE, Cluster, Manifest, Propagation, Selector
 from nightshift_crds.errors import Missing
-from tests.builders import NAMESPACE, T0, timestamp
+from tests.builders import NAMESPACE, T0
 
 NAME = "operator"
 SPEED = 50
 """How fast the clock of `hurry` runs: a lease of 15 s is over in 0.3 s. SQLite keeps its own pace."""
 
 
+def micro_time(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def a_lease(holder: str | None, renewed: datetime | None = T0, duration_s: int = DURATION_S) -> Manifest:
-    spec = {"holderIdentity": holder, "leaseDurationSeconds": duration_s, "renewTime": renewed and timestamp(renewed)}
+    spec = {"holderIdentity": holder, "leaseDurationSeconds": duration_s, "renewTime": renewed and micro_time(renewed)}
     return {
         "apiVersion": LEASE.api_version,
         "kind": LEASE.kind,

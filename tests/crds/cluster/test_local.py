@@ -33,6 +33,7 @@ from nightshift_crds.cluster.port import (
 )
 from nightshift_crds.errors import Missing, Refused, Rejected, Stale, Unavailable
 from tests.builders import NAMESPACE, T0, a_batch_manifest, timestamp
+from tests.crds.cluster.conftest import Opener, open_sqlite
 
 HERE = Selector(NAMESPACE)
 JSON = st.recursive(
@@ -40,6 +41,11 @@ JSON = st.recursive(
     lambda child: st.lists(child, max_size=3) | st.dictionaries(st.sampled_from("abc"), child, max_size=3),
     max_leaves=8,
 )
+
+
+@pytest.fixture
+def opener() -> Opener:
+    return open_sqlite
 
 
 @pytest.fixture
