@@ -74,13 +74,18 @@ imports: install ## Check the import contracts
 	@$(BIN)/lint-imports
 
 .PHONY: check
-check: lint types imports ## The quick loop: lint, types, imports, and the tests that start no processes
-	@$(PYTEST) -q tests/crds tests/api tests/operator tests/processor tests/cli tests/layout \
+check: lint types imports ## The quick loop: lint, types, imports, and the tests that start no processes and need no cluster
+	@$(PYTEST) -q -m "not cluster" tests/crds tests/api tests/operator tests/processor tests/cli tests/layout \
 	  --cov=nightshift_crds --cov=nightshift_operator --cov-config=tests/core.coveragerc --cov-report=term
 
+.PHONY: cluster
+cluster: install ## Start the Kubernetes that the tests use and leave it running; the first time it is built (about 12 minutes)
+	@$(BIN)/python -m tests.kubernetes
+
 .PHONY: test
-test: check ## Everything: check, then the end-to-end tests on real processes and a real model
-	@$(PYTEST) -q tests/e2e
+test: check cluster ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model
+	@$(PYTEST) -q -m cluster
+	@$(PYTEST) -q -m "not cluster" tests/e2e
 
 .PHONY: generate
 generate: install ## Write the CRDs, the lifecycle diagram and the settings page again

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
     from kubernetes.client import CoreV1Api
 
     from tests.kubernetes import Kubernetes
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the cluster before the first test that needs one: it may have to be built, which takes long and says so."""
+    if session.config.option.collectonly or not any(item.get_closest_marker("cluster") for item in session.items):
+        return
+    from tests.kubernetes import find_or_start  # noqa: PLC0415 - most runs need no Kubernetes client
+
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        try:
+            find_or_start()
+        except (ValueError, OSError, subprocess.CalledProcessError) as error:
+            pytest.exit(f"there is no cluster for the tests: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from kubernetes.client import ApiClient, CoreV1Api, V1Namespace, V1ObjectMeta
 from kubernetes.config import new_client_from_config
 
 _HERE = Path(__file__).parent
-_TOOL = _HERE / "cluster" / "cluster"
+_TOOL = (sys.executable, str(_HERE / "cluster" / "cluster"))  # in our own Python, which has pip
 _CRDS = _HERE.parent / "crds"
 KIND = "nightshift"
 _KIND_CONFIG = _HERE.parent / "build" / "kind.kubeconfig"
@@ -42,7 +42,7 @@ class Kubernetes:
 
     def tool(self, *arguments: str | Path) -> str:
         """Run the `cluster` tool; gives what it printed."""
-        return _output(_TOOL, *arguments)
+        return _output(*_TOOL, *arguments)
 
     def kubectl(self, *arguments: str | Path) -> str:
         """Run kubectl; gives what it printed."""
@@ -55,8 +55,8 @@ def find_or_start() -> Kubernetes:
         return Kubernetes(check_context(Path(named)))
     if _has_kind():
         return Kubernetes(_start_kind(), ("kind", "delete", "cluster", f"--name={KIND}"))
-    kubeconfig = Path(_output(_TOOL, "up").strip())
-    return Kubernetes(kubeconfig, (str(_TOOL), "down", "--wipe"))
+    kubeconfig = Path(_output(*_TOOL, "up").strip())
+    return Kubernetes(kubeconfig, (*_TOOL, "down", "--wipe"))
 
 
 def check_context(kubeconfig: Path) -> Path:
@@ -73,7 +73,7 @@ def check_context(kubeconfig: Path) -> Path:
 
 def tools() -> Path:
     """Give the folder of kubectl, Helm and fake-gcs-server."""
-    return Path(_output(_TOOL, "tools").strip())
+    return Path(_output(*_TOOL, "tools").strip())
 
 
 def _has_kind() -> bool:
@@ -123,5 +123,8 @@ def fresh_namespace(api: CoreV1Api) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    tools()
-    sys.stdout.write(f"{find_or_start().kubeconfig}\n")
+    try:
+        tools()
+        sys.stdout.write(f"{find_or_start().kubeconfig}\n")
+    except (ValueError, OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"there is no cluster for the tests: {error}")

@@ -105,6 +105,7 @@ def _build_pod(step: Step, env: list[Manifest], settings: Settings) -> Manifest:
         "restartPolicy": "Never",
         "serviceAccountName": settings.service_account,
         "automountServiceAccountToken": False,
+        "tolerations": [{"key": key, "operator": "Exists"} for key in settings.tolerated_taints],
         "enableServiceLinks": False,  # a Service called nightshift would set NIGHTSHIFT_PORT
         "terminationGracePeriodSeconds": settings.grace_s,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},

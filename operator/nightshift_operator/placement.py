@@ -36,7 +36,7 @@ def choose_scheduling(batch: BatchJob, model: HostedModel) -> Scheduling:
 
 def place_pod(pod: Manifest, model: HostedModel, scheduling: Scheduling, gpu_label: str) -> Manifest:
     """Add to a pod where it may go and, for a model that is started for the batch, its server."""
-    placed = pod | {"tolerations": [*_spot_toleration(scheduling)]}
+    placed = pod | {"tolerations": [*pod["tolerations"], *_spot_toleration(scheduling)]}
     if scheduling.priority_class_name:
         placed["priorityClassName"] = scheduling.priority_class_name
     return _beside_server(placed, model.spec.server, scheduling, gpu_label) if model.spec.server else placed

@@ -60,6 +60,9 @@ class Settings(CommonSettings):
     """Variables for every processor: `NAME=VALUE`, separated by commas."""
     priority_class: Annotated[str, Field(max_length=253)] = ""
     """PriorityClass of all pods of a batch whose model names none."""
+    tolerated_taints: Words = ()
+    """Keys of node taints that every pod of a batch tolerates, separated by commas. Beside a model server that of GPU
+    nodes always is; where there are no other nodes, the pods that seal and inspect need it too: `nvidia.com/gpu`."""
     gpu_label: Annotated[str, Field(min_length=1)] = "cloud.google.com/gke-accelerator"
     """Label of a node that says which GPUs it has; `gpuType` selects by it."""
     grace_s: Annotated[int, Field(ge=1)] = 60

@@ -14,10 +14,10 @@ import structlog
 
 from nightshift_crds import names
 from nightshift_crds.bucket.port import Bucket, get
-from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Cluster, Propagation, Selector, each
+from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Cluster, Kind, Propagation, Selector, each
 from nightshift_crds.errors import Missing, Stale, Unavailable
 from nightshift_crds.lifecycle import is_terminal
-from nightshift_crds.models import BatchJob, FilePhase, StoredFile
+from nightshift_crds.models import BatchJob, FilePhase, ObjectMeta, StoredFile
 from nightshift_operator.parsing import parse_known
 from nightshift_operator.retention import (
     is_expired,
@@ -125,39 +125,33 @@ class Sweep:
         return False
 
     async def _remove_file(self, file: StoredFile) -> bool:
-        metadata = file.metadata
         _log.info("sweep.file", file=file.id, dry_run=self.settings.sweep_dry_run)
-        if not self.settings.sweep_dry_run:
-            try:
-                await self.cluster.delete(
-                    STORED_FILE,
-                    metadata.namespace,
-                    metadata.name,
-                    propagation=Propagation.BACKGROUND,
-                    uid=metadata.uid,
-                )
-            except (Missing, Stale):
-                return False
-            await self.bucket.delete(names.file_key(file.id))
+        if self.settings.sweep_dry_run:
+            return True
+        if not await self._remove_record(STORED_FILE, file.metadata):
+            return False
+        await self.bucket.delete(names.file_key(file.id))
         return True
 
     async def _remove_batch(self, batch: BatchJob) -> bool:
         """Remove a batch's record and what it left in the bucket; its result files have a time of their own."""
-        metadata = batch.metadata
         _log.info("sweep.batch", batch=batch.id, dry_run=self.settings.sweep_dry_run)
-        if not self.settings.sweep_dry_run:
-            try:
-                await self.cluster.delete(
-                    BATCH_JOB,
-                    metadata.namespace,
-                    metadata.name,
-                    propagation=Propagation.BACKGROUND,
-                    uid=metadata.uid,
-                )
-            except (Missing, Stale):
-                return False
-            async for info in self.bucket.list(names.batch_prefix(metadata.uid)):
-                await self.bucket.delete(info.key)
+        if self.settings.sweep_dry_run:
+            return True
+        if not await self._remove_record(BATCH_JOB, batch.metadata):
+            return False
+        async for info in self.bucket.list(names.batch_prefix(batch.metadata.uid)):
+            await self.bucket.delete(info.key)
+        return True
+
+    async def _remove_record(self, kind: Kind, metadata: ObjectMeta) -> bool:
+        """Delete a record; False if it is gone, or is not the one that was judged."""
+        try:
+            await self.cluster.delete(
+                kind, metadata.namespace, metadata.name, propagation=Propagation.BACKGROUND, uid=metadata.uid
+            )
+        except (Missing, Stale):
+            return False
         return True
 
     # orphans

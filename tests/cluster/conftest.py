@@ -29,10 +29,10 @@ def release(kubernetes: Kubernetes, kubernetes_api: "CoreV1Api", images: None) -
 
 @pytest.fixture(scope="session")
 def hasty(kubernetes: Kubernetes, kubernetes_api: "CoreV1Api", images: None) -> Iterator[Release]:
-    """An installation whose batches expire after 40 seconds."""
+    """An installation whose batches expire after 40 seconds, and fail the first time that their Job does."""
     with (
         fresh_namespace(kubernetes_api) as namespace,
-        installed(kubernetes, namespace, completionWindowS=40) as made,
+        installed(kubernetes, namespace, completionWindowS=40, maxAttempts=1, maxModelRestarts=1) as made,
     ):
         yield made
 

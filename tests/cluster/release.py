@@ -88,7 +88,7 @@ class Release:
             "resyncIntervalS": 10,
             "graceS": 10,
             "processorEnv": [f"STORAGE_EMULATOR_HOST={gcs}"],
-            # TOLERATIONS
+            "toleratedTaints": [GPU],
         }
         shared = {key: value for key, value in operator_settings.items() if key == "completionWindowS"}
         return {

@@ -226,10 +226,21 @@ def test_a_queue_finds_the_job_by_its_label_and_the_pod_does_not_carry_it() -> N
     assert "kueue.x-k8s.io/queue-name" not in job["spec"]["template"]["metadata"]["labels"]
 
 
+@pytest.mark.parametrize("step", Step)
+def test_every_pod_tolerates_the_taints_that_the_settings_name(step: Step) -> None:
+    settings = SETTINGS.model_copy(update={"tolerated_taints": ("nvidia.com/gpu", "team")})
+    pod = build_job(a_running_batch(), step, a_model(scheduling={"spot": True}), KEY, settings)["spec"]["template"][
+        "spec"
+    ]
+    wanted = [{"key": "nvidia.com/gpu", "operator": "Exists"}, {"key": "team", "operator": "Exists"}]
+    assert [toleration for toleration in pod["tolerations"] if toleration["operator"] == "Exists"] == wanted
+
+
 def test_a_seal_waits_for_no_queue_and_no_gpu() -> None:
     job = job_of(Step.SEAL, model=a_served_model(server={"nodeSelector": {"a": "b"}}))
     pod = job["spec"]["template"]["spec"]
-    assert not {"initContainers", "nodeSelector", "tolerations"} & set(pod)
+    assert not {"initContainers", "nodeSelector"} & set(pod)
+    assert pod["tolerations"] == []
     assert "annotations" not in job["spec"]["template"]["metadata"]
 
 

@@ -18,7 +18,12 @@ from tests.builders import a_batch, a_model
 GPU_LABEL = "gpu-label"
 GPU_NODES = {"key": "nvidia.com/gpu", "operator": "Exists"}
 SPOT_NODES = {"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
-POD: Manifest = {"containers": [{"name": "processor"}], "volumes": [{"name": "scratch"}], "priorityClassName": "own"}
+POD: Manifest = {
+    "tolerations": [],
+    "containers": [{"name": "processor"}],
+    "volumes": [{"name": "scratch"}],
+    "priorityClassName": "own",
+}
 
 
 def a_served_model(**server: Any) -> HostedModel:

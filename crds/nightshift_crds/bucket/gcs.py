@@ -282,7 +282,7 @@ def _failing_as_our_own(*, of_object: bool) -> Iterator[None]:
         raise Unavailable(f"the bucket does not answer: {type(error).__name__}") from error
 
 
-def _read_refusal(response: requests.Response, **_: object) -> None:
+def _read_refusal(response: requests.Response, **_kwargs: object) -> None:
     """Free the connection of an answer that the library drops unread."""
     if not response.ok:
         _ = response.content

@@ -99,18 +99,24 @@ class RateLimit:
 
     def reserve(self) -> float:
         """Take one request; gives the seconds to wait before it may be sent."""
-        now = self._clock()
-        elapsed_s = now - self._since
-        self._since = now
-        self._per_s = min(self._full_per_s, self._per_s * (1 + 0.02 * elapsed_s))
-        self._held = min(2 * self._per_s, self._held + elapsed_s * self._per_s) - 1
+        self._advance()
+        self._held -= 1
         return max(-self._held / self._per_s, 0.0)
 
     def slow_down(self) -> None:
         """Halve the rate; requests that were on their way when it was halved do not halve it again."""
-        if self._clock() >= self._slowed + _SETTLE_S:
-            self._slowed = self._clock()
+        now = self._advance()
+        if now >= self._slowed + _SETTLE_S:
+            self._slowed = now
             self._per_s = max(self._per_s / 2, 1.0)
+
+    def _advance(self) -> float:
+        now = self._clock()
+        elapsed_s = now - self._since
+        self._since = now
+        self._per_s = min(self._full_per_s, self._per_s * (1 + 0.02 * elapsed_s))
+        self._held = min(2 * self._per_s, self._held + elapsed_s * self._per_s)
+        return now
 
 
 class ApiServer:

@@ -181,7 +181,7 @@ class KubeCluster:
     async def _changes(self, kind: Kind, scope: str, selector: Selector, since: str) -> AsyncGenerator[Change, None]:
         """Follow one namespace over as many connections as it takes, as long as they tell something."""
         silent = 0
-        while silent < TRIES:
+        while True:
             problem = Unavailable("a watch ends as soon as it begins", delay_s=0)
             try:
                 async with aclosing(self._watch_once(kind, scope, selector, since)) as seen:
@@ -192,8 +192,9 @@ class KubeCluster:
             except Unavailable as error:
                 problem = error
             silent += 1
+            if silent == TRIES:
+                raise problem
             await asyncio.sleep(max(problem.delay_s, delay_s(silent, None, random.random())))  # noqa: S311 - jitter
-        raise problem
 
     async def _watch_once(
         self, kind: Kind, scope: str, selector: Selector, since: str
@@ -287,18 +288,19 @@ def holds(found: Any, asked: Any) -> bool:
 
 @asynccontextmanager
 async def open_kube(namespaces: tuple[str, ...], requests_per_s: float) -> AsyncIterator[KubeCluster]:
-    """Talk to the cluster that this pod runs in, or outside of one to that of KUBECONFIG.
+    """Talk to the cluster that KUBECONFIG names, or else to that which this pod runs in.
 
     Raises:
         Rejected: neither says where the API server is.
     """
     configuration = Configuration()
     try:
-        if "KUBERNETES_SERVICE_HOST" in os.environ:
+        named = os.environ.get("KUBECONFIG")
+        if "KUBERNETES_SERVICE_HOST" in os.environ and not named:
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            await load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except (ConfigException, OSError) as error:
+            await load_kube_config(named, client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except (ConfigException, OSError, TypeError) as error:  # TypeError: of an empty file
         raise Rejected(f"There is no Kubernetes to talk to: {error}") from None
     configuration.connection_pool_maxsize = 100
     configuration.client_session_kwargs = {"middlewares": (unrepeated,)}

@@ -115,7 +115,7 @@ class Cluster(Protocol):
     async def list(
         self, kind: Kind, selector: Selector = EVERYTHING, *, limit: int = PAGE_SIZE, after: str | None = None
     ) -> Page:
-        """Read a page of objects, in ascending order of namespace and name."""
+        """Read a page of objects, in order of namespace and name. Raises `Missing` if the cluster lacks the kind."""
         ...
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:

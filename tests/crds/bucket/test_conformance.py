@@ -201,3 +201,21 @@ async def test_what_is_no_key_is_refused(bucket: Bucket, key: str) -> None:
         await bucket.put(key, b"", create_only=True)
     with pytest.raises(ValueError, match="not a key"):
         await get(bucket, key)
+
+
+async def test_what_a_put_tells_is_what_head_tells(bucket: Bucket) -> None:
+    assert await bucket.put("one", b"12345", create_only=True) == await bucket.head("one")
+    assert await bucket.put("two", stream(b"12", b"345"), create_only=True) == await bucket.head("two")
+
+
+async def test_an_object_that_is_replaced_while_it_is_read_is_never_a_mix(bucket: Bucket) -> None:
+    await bucket.put("k", b"a" * 5_000_000, create_only=False)
+    async with aclosing(bucket.read("k")) as chunks:
+        read = await anext(chunks)
+        await bucket.put("k", b"b" * 5_000_000, create_only=False)
+        try:
+            async for chunk in chunks:
+                read += chunk
+            assert read == b"a" * 5_000_000
+        except Missing:
+            pass

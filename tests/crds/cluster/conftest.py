@@ -36,30 +36,32 @@ def opener(request: pytest.FixtureRequest) -> Opener:
 
 
 @pytest.fixture
-def kube(kubeconfig: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Opener:
-    @asynccontextmanager
-    async def open_kube(_: Path) -> AsyncIterator[Cluster]:
-        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-        async with open_cluster(f"kubernetes://{namespace}?requests_per_s=1000") as opened:
-            yield ScopedCluster(opened, namespace)
-
-    return open_kube
+def kube(kubeconfig: Path, namespace: str) -> Opener:
+    return lambda _: open_scoped(kubeconfig, namespace)
 
 
 @pytest.fixture
-def kube_faults(
-    request: pytest.FixtureRequest, kubeconfig: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> Opener:
+def kube_faults(request: pytest.FixtureRequest, kubeconfig: Path, namespace: str) -> Opener:
     weather = bad_weather(request.node.name)
 
     @asynccontextmanager
-    async def open_kube(folder: Path) -> AsyncIterator[Cluster]:
-        async with proxied_kubernetes(kubeconfig, folder, weather) as (_, through):
-            monkeypatch.setenv("KUBECONFIG", str(through))
-            async with open_cluster(f"kubernetes://{namespace}?requests_per_s=1000") as opened:
-                yield ScopedCluster(opened, namespace)
+    async def open_proxied(folder: Path) -> AsyncIterator[Cluster]:
+        async with (
+            proxied_kubernetes(kubeconfig, folder, weather) as (_, through),
+            open_scoped(through, namespace) as opened,
+        ):
+            yield opened
 
-    return open_kube
+    return open_proxied
+
+
+@asynccontextmanager
+async def open_scoped(kubeconfig: Path, namespace: str) -> AsyncIterator[Cluster]:
+    """Open one namespace of a Kubernetes, under the name that the builders use."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(kubeconfig))
+        async with open_cluster(f"kubernetes://{namespace}?requests_per_s=1000") as opened:
+            yield ScopedCluster(opened, namespace)
 
 
 @pytest.fixture
