@@ -103,7 +103,7 @@ class Installation:
         for line in self.process.stdout:
             if "is ready" in line:
                 return
-        raise AssertionError(f"nightshift local ended with {self.process.wait()}:\n{self.log}")
+        raise AssertionError(f"nightshift local ended with {self._ended()}:\n{self.log}")
 
     def stop(self) -> int:
         """Stop it as Ctrl-C or systemd would; gives its exit code."""
