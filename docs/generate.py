@@ -60,7 +60,8 @@ def _render_lifecycle() -> str:
     parts = [
         "# The life of a batch",
         _GENERATED,
-        "The API shows the phase in lower case as `status`. From the moment a cancel is accepted it shows `cancelling`.\n",
+        "The API shows the phase in lower case as `status`.",
+        "From the moment a cancel is accepted it shows `cancelling`.\n",
         f"```mermaid\n{render_diagram()}\n```\n",
         _render_table(Phase),
     ]

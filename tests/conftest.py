@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from tests.gcs import running_gcs
@@ -16,6 +17,19 @@ if TYPE_CHECKING:
     from kubernetes.client import CoreV1Api
 
     from tests.kubernetes import Kubernetes
+
+
+# How long an example takes says more about the neighbours on this machine than about our code.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
+_ON_A_CLUSTER = (Path(__file__).parent / "cluster", Path(__file__).parent / "charts")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what stands in the folders of the cluster tier."""
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in _ON_A_CLUSTER):
+            item.add_marker("cluster")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -1,7 +1,8 @@
 """A model server for tests: OpenAI's answers in a given time, faults on demand, and a record of what was asked.
 
 Run as a program it prints its port. `GET /asked` gives how often each prompt was answered; a prompt says by its words
-what shall happen: `fail:400`, `fail-once:503`, `not-json`, `pretty`, `slow:SECONDS`, `drop`, `hold` (until `let_go` is set).
+what shall happen: `fail:400`, `fail-once:503`, `not-json`, `pretty`, `slow:SECONDS`, `drop`, and `hold` until `let_go`
+is set.
 """
 
 import argparse

@@ -57,8 +57,8 @@ class Stub:
 
 
 @contextlib.contextmanager
-def running_stub(latency_s: float) -> Iterator[Stub]:
-    command = [sys.executable, "-m", "tests.stub_model", "--latency-s", str(latency_s)]
+def running_stub(latency_s: float, port: int = 0) -> Iterator[Stub]:
+    command = [sys.executable, "-m", "tests.stub_model", "--latency-s", str(latency_s), "--port", str(port)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -103,7 +103,7 @@ class Installation:
         for line in self.process.stdout:
             if "is ready" in line:
                 return
-        raise AssertionError(f"nightshift local ended with {self.process.wait()}:\n{self.log}")
+        raise AssertionError(f"nightshift local ended with {self._ended()}:\n{self.log}")
 
     def stop(self) -> int:
         """Stop it as Ctrl-C or systemd would; gives its exit code."""

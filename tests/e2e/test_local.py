@@ -5,7 +5,18 @@ import subprocess
 import pytest
 
 from tests.e2e.conftest import Starter
-from tests.e2e.installation import Installation, Stub, a_chat_line, audit, chat_lines, wait_for_lines, wait_until
+from tests.e2e.installation import (
+    MODEL,
+    Installation,
+    Stub,
+    a_chat_line,
+    audit,
+    chat_lines,
+    free_port,
+    running_stub,
+    wait_for_lines,
+    wait_until,
+)
 
 
 def test_stopped_in_the_middle_of_a_batch_it_goes_on_after_the_next_start(start: Starter, stub: Stub) -> None:
@@ -80,18 +91,14 @@ def test_a_deadline_in_flight_keeps_what_ran(start: Starter) -> None:
     assert ended.expired_at >= ended.created_at + 6
 
 
-def test_a_model_server_that_is_down_is_waited_for(start: Starter, stub: Stub) -> None:
-    installation = start()
-    url, installation.model_url = installation.model_url, "http://127.0.0.1:9"
-    assert installation.stop() == 0
-    installation.start()
+def test_a_model_server_that_is_down_is_waited_for(start: Starter) -> None:
+    port = free_port()
+    installation = start("--model", f"{MODEL}=http://127.0.0.1:{port}")
     lines, ids = chat_lines(["patience"])
     batch = installation.submit(lines)
     wait_until(lambda: installation.pids("nightshift-processor run"), "the processor to run")
-    assert installation.stop() == 0
-    installation.model_url = url
-    installation.start()
-    audit(installation, installation.wait(batch.id), ids)
+    with running_stub(latency_s=0, port=port):
+        audit(installation, installation.wait(batch.id), ids)
 
 
 def test_keys_open_their_own_namespace_only(start: Starter) -> None:

@@ -78,10 +78,7 @@ def test_an_upload_of_100_mb_takes_the_api_less_than_16_mb(start: Starter) -> No
 
 
 def test_a_processor_takes_less_than_10_mb_more_for_50000_lines_than_for_5000(start: Starter, quick_stub: Stub) -> None:
-    installation = start()
-    installation.stop()
-    installation.model_url = quick_stub.url
-    installation.start()
+    installation = start("--model", f"{MODEL}={quick_stub.url}")
     few, many = run_and_measure(installation, 5_000), run_and_measure(installation, LINES)
     print(f"processor: {few / MIB:.1f} MiB at 5,000 lines, {many / MIB:.1f} MiB at {LINES}")
     assert many - few < 10 * MIB
