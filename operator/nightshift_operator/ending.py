@@ -24,6 +24,8 @@ from nightshift_operator.decisions import (
 from nightshift_operator.facts import JobState, Sealed
 from nightshift_operator.view import INTERNAL, TEARDOWN_POLL_S, View
 
+_CLOCKS_DIFFER = timedelta(minutes=5)
+"""How far the API's clock may be ahead of ours; a later time of a cancel was written by hand and is not believed."""
 _END_OF = {
     Sealing.COMPLETED: Phase.COMPLETED,
     Sealing.CANCELLED: Phase.CANCELLED,
@@ -34,7 +36,9 @@ _END_OF = {
 
 def start_cancelling(view: View) -> Decision:
     """Enter CANCELLING; a batch that has run will be sealed, with whatever reason is fixed already."""
-    status = view.entering(Phase.CANCELLING, view.stamped(), view.observed.batch.spec.cancel_requested_at)
+    asked_at = view.observed.batch.spec.cancel_requested_at
+    is_past = asked_at is not None and asked_at <= view.now + _CLOCKS_DIFFER
+    status = view.entering(Phase.CANCELLING, view.stamped(), asked_at if is_past else None)
     if status.sealing is None and status.in_progress_at is not None:
         status = status.model_copy(update={"sealing": Sealing.CANCELLED})
     text = "The batch is being cancelled."

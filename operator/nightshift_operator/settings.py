@@ -35,6 +35,8 @@ class Settings(CommonSettings):
 
     completion_window_s: Annotated[int, Field(ge=1)] = DAY_S
     """Seconds until a batch expires, whatever it says about 24h; for tests and small installations."""
+    clock_skew_s: Annotated[int, Field(ge=0, le=3_600)] = 2
+    """Seconds that the operator's clock may be ahead: a batch expires only so long after its deadline."""
     max_file_bytes: Annotated[int, Field(ge=1)] = 100 * MIB
     """Size of an input in bytes."""
     max_lines: Annotated[int, Field(ge=1)] = 50_000

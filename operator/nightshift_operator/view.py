@@ -31,6 +31,7 @@ class Policy:
 
     limits: Limits
     window: timedelta
+    clock_skew: timedelta
     max_attempts: int
     max_model_restarts: int
     stuck_pod: timedelta
@@ -46,6 +47,7 @@ class Policy:
         return cls(
             limits=Limits(settings.max_file_bytes, settings.max_lines, settings.max_embedding_inputs),
             window=timedelta(seconds=settings.completion_window_s),
+            clock_skew=timedelta(seconds=settings.clock_skew_s),
             max_attempts=settings.max_attempts,
             max_model_restarts=settings.max_model_restarts,
             stuck_pod=timedelta(seconds=settings.stuck_pod_s),
@@ -77,8 +79,8 @@ class View:
 
     @property
     def is_late(self) -> bool:
-        """Whether the window has passed."""
-        return self.now >= self.deadline
+        """Whether the window has passed, even if our clock is ahead of that of whoever set the deadline."""
+        return self.now >= self.deadline + self.policy.clock_skew
 
     @property
     def until_deadline_s(self) -> float:

@@ -82,8 +82,14 @@ def test_a_cancel_is_looked_at_before_everything_else_even_the_deadline() -> Non
 
 @pytest.mark.parametrize(
     ("asked_at", "cancelling_at"),
-    [(None, NOW), (NOW - timedelta(seconds=3), NOW - timedelta(seconds=3)), (T0, T0 + timedelta(minutes=1))],
-    ids=["no time given", "the time of the request", "never before the phase that it leaves"],
+    [
+        (None, NOW),
+        (NOW - timedelta(seconds=3), NOW - timedelta(seconds=3)),
+        (NOW + timedelta(seconds=3), NOW + timedelta(seconds=3)),
+        (NOW + timedelta(days=3), NOW),
+        (T0, T0 + timedelta(minutes=1)),
+    ],
+    ids=["none given", "that of the request", "by a clock ahead", "nonsense by hand", "never before the last phase"],
 )
 def test_a_batch_is_cancelling_since_it_was_asked_to(asked_at: datetime | None, cancelling_at: datetime) -> None:
     spec = CANCEL | ({"cancelRequestedAt": timestamp(asked_at)} if asked_at else {})

@@ -1,6 +1,6 @@
 """The races that kubernetes.md 6.2 decides, row by row, on a real cluster and bucket."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -67,6 +67,17 @@ async def test_a_batch_that_finished_in_time_and_is_seen_too_late_is_completed(
     world.clock.offset = timedelta(hours=24, seconds=5)
     await world.operator().reconcile(running)
     assert await phase_of(world, running) == (Phase.FINALIZING, Sealing.COMPLETED)
+
+
+async def test_a_clock_that_is_ahead_by_less_than_the_margin_expires_nothing(world: World, running: Key) -> None:
+    await world.log(running, RecordKind.PART, **PART)
+    deadline = (await world.batch(running)).status.deadline
+    assert deadline is not None
+    margin = world.settings.clock_skew_s
+    for ahead_s, sealing in ((margin - 1, None), (margin + 1, Sealing.EXPIRED)):
+        world.clock.offset = deadline - datetime.now(UTC) + timedelta(seconds=ahead_s)
+        await world.operator().reconcile(running)
+        assert (await phase_of(world, running))[1] is sealing
 
 
 async def test_a_cancel_while_validating_ends_at_once_without_files(world: World, key: Key) -> None:

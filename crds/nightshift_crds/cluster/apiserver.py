@@ -11,21 +11,26 @@ import random
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
 import aiohttp
+import structlog
 from kubernetes.aio.client import ApiClient
 
 from nightshift_crds.cluster.port import Manifest
 from nightshift_crds.errors import AlreadyExists, Missing, Refused, Stale, Unavailable
 
+_log = structlog.get_logger()
 MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
 TRIES = 6
 _BASE_S = 0.1
 _CAP_S = 5.0
 _SETTLE_S = 1.0
+_MAX_SKEW_S = 5.0
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 _STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
 """A watch gets a bookmark every minute; one that is silent for longer is dead."""
@@ -125,6 +130,7 @@ class ApiServer:
     def __init__(self, client: ApiClient, limit: RateLimit) -> None:
         self._client = client
         self._limit = limit
+        self._is_skewed = False
 
     async def send(self, call: Call) -> Reply:
         """Send a request until it has an answer that stands.
@@ -148,9 +154,18 @@ class ApiServer:
     async def _try(self, call: Call) -> tuple[int, Mapping[str, str], bytes]:
         try:
             async with self._open(call, _TIMEOUT) as response:
+                self._compare_clocks(response.headers.get("Date", ""))
                 return response.status, response.headers, await response.read()
         except _BROKEN as error:
             return 0, {}, type(error).__name__.encode()
+
+    def _compare_clocks(self, date: str) -> None:
+        """Say once that this machine's clock is not the server's: deadlines are set by the one, judged by the other."""
+        ahead_s = seconds_ahead(date, datetime.now(UTC))
+        is_skewed = abs(ahead_s) > _MAX_SKEW_S
+        if is_skewed and not self._is_skewed:
+            _log.warning("cluster.clocks_differ", ahead_s=round(ahead_s, 1))
+        self._is_skewed = is_skewed
 
     async def stream(self, call: Call) -> AsyncGenerator[bytes, None]:
         """Read an answer that goes on, in chunks as they come; ends when the server ends it.
@@ -203,6 +218,14 @@ async def unrepeated(request: aiohttp.ClientRequest, send: aiohttp.ClientHandler
         return await send(request)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise aiohttp.ClientConnectionError(str(error)) from error
+
+
+def seconds_ahead(date: str, now: datetime) -> float:
+    """Say how far a clock is ahead of a server that answers with this `Date`; 0.0 if it says none. Pure."""
+    try:
+        return (now - parsedate_to_datetime(date)).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def delay_s(attempt: int, retry_after: str | None, luck: float) -> float:

@@ -1,5 +1,6 @@
 """What an answer of the API server means, and when it is asked again: with a clock that stands until it is moved."""
 
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift_crds.cluster import open_cluster
-from nightshift_crds.cluster.apiserver import RateLimit, Reply, delay_s
+from nightshift_crds.cluster.apiserver import RateLimit, Reply, delay_s, seconds_ahead
 from nightshift_crds.cluster.kube import holds
 from nightshift_crds.errors import AlreadyExists, Missing, NightshiftError, Refused, Rejected, Stale, Unavailable
 
@@ -164,3 +165,20 @@ async def test_without_a_kubernetes_to_talk_to_there_is_no_cluster(
 def test_a_rate_that_makes_no_sense_is_refused(rate: str) -> None:
     with pytest.raises(Rejected, match="requests_per_s"):
         open_cluster(f"kubernetes://?requests_per_s={rate}")
+
+
+# --- clocks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("date", "ahead_s"),
+    [
+        ("Tue, 24 Nov 2026 07:00:00 GMT", 7.0),
+        ("Tue, 24 Nov 2026 07:00:20 GMT", -13.0),
+        ("", 0.0),
+        ("yesterday", 0.0),
+        ("Tue, 24 Nov 2026 07:00:00", 0.0),
+    ],
+)
+def test_a_server_tells_how_far_our_clock_is_ahead(date: str, ahead_s: float) -> None:
+    assert seconds_ahead(date, datetime(2026, 11, 24, 7, 0, 7, tzinfo=UTC)) == ahead_s

@@ -179,6 +179,16 @@ async def test_what_does_not_pass_is_unavailable_after_some_tries(proxy: Proxy, 
     assert len(proxy.asked) == TRIES
 
 
+async def test_a_list_whose_next_page_comes_too_late_begins_again(proxy: Proxy, cluster: Cluster) -> None:
+    for name in ("one", "two"):
+        await cluster.create(BATCH_JOB, a_batch_manifest(name=name))
+    page = await cluster.list(BATCH_JOB, HERE, limit=1)
+    proxy.script = nth(1, Refuse(410, body=json.dumps(EXPIRED).encode()))
+    with pytest.raises(Unavailable, match="took too long"):
+        await cluster.list(BATCH_JOB, HERE, after=page.after)
+    assert "continue=" in proxy.asked[-1].target
+
+
 # --- watches ----------------------------------------------------------------------------------------------------------
 
 
