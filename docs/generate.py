@@ -19,6 +19,7 @@ from chart import render_chart
 from pydantic.fields import FieldInfo
 
 from nightshift_api.settings import Settings as ApiSettings
+from nightshift_cli.check import CheckSettings
 from nightshift_cli.local.runner import RunnerSettings
 from nightshift_crds.lifecycle import Phase, render_diagram
 from nightshift_crds.models import RESOURCES, Resource
@@ -37,6 +38,7 @@ _ROLES: dict[str, type[Settings]] = {
     "nightshift-processor run": RunSettings,
     "nightshift-processor seal": SealSettings,
     "Job runner of nightshift local": RunnerSettings,
+    "nightshift check": CheckSettings,
 }
 
 

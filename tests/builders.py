@@ -1,12 +1,13 @@
 """Test objects with defaults: say only what the test is about."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from nightshift_crds import names
 from nightshift_crds.lines import CHAT
-from nightshift_crds.models import BatchJob, HostedModel, StoredFile
+from nightshift_crds.models import BatchJob, EndpointVerdict, HostedModel, ModelLines, StoredFile, Verdict
 from nightshift_crds.names import IdKind
 
 T0 = datetime(2026, 11, 23, 8, 0, 0, tzinfo=UTC)
@@ -71,6 +72,21 @@ def a_model_manifest(name: str = MODEL, url: str = "http://127.0.0.1:9", **spec:
 
 def a_model(name: str = MODEL, **spec: Any) -> HostedModel:
     return HostedModel.parse(a_model_manifest(name, **spec))
+
+
+def a_verdict(
+    *,
+    lines: int = 10,
+    models: Sequence[str] = (MODEL,),
+    endpoint: str = CHAT,
+    found: dict[str, Any] | None = None,
+    **more: Any,
+) -> Verdict:
+    """Build the verdict of an input whose lines name models in turn; `found` is what else there is to say of them."""
+    named = {name: [n + 1 for n in range(lines) if models[n % len(models)] == name] for name in models}
+    tallies = [ModelLines(name=name, lines=numbers, count=len(numbers)) for name, numbers in named.items()]
+    verdict = EndpointVerdict(models=tallies).model_copy(update=found or {})
+    return Verdict(lines=lines, bytes=500, crc32c=7, endpoints={endpoint: verdict}).model_copy(update=more)
 
 
 def a_line(

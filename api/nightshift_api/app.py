@@ -8,7 +8,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import ASGIApp
 
+from nightshift_api.access import access_of
+from nightshift_api.accounts import ServiceAccounts
 from nightshift_api.auth import Authenticate, Keyring
+from nightshift_api.caller import caller_of
 from nightshift_api.context import Context
 from nightshift_api.errors import on_bug, on_disconnect, on_http, on_rejected, on_unavailable
 from nightshift_api.health import Healthz
@@ -23,6 +26,7 @@ PREFIXES = ("/openai/v1", "/v1")
 def build_app(context: Context, keyring: Keyring) -> ASGIApp:
     """Build the ASGI application of a context."""
     operations = build_operations(context)
+    middleware = [Middleware(Authenticate, keyring=keyring, accounts=ServiceAccounts.of(context))]
     description = build_openapi(operations, PREFIXES[0])
 
     async def show_openapi(_: Request) -> Response:
@@ -32,7 +36,7 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
         routes=[
             Route("/healthz", Healthz(context).get),
             Route("/openapi.json", show_openapi),
-            *(_mount(prefix, operations, keyring) for prefix in PREFIXES),
+            *(_mount(prefix, operations, middleware) for prefix in PREFIXES),
         ],
         exception_handlers={
             Rejected: on_rejected,
@@ -46,19 +50,21 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
     return Trace(app)
 
 
-def _mount(prefix: str, operations: list[Operation], keyring: Keyring) -> BaseRoute:
+def _mount(prefix: str, operations: list[Operation], middleware: list[Middleware]) -> BaseRoute:
     routes: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         routes.setdefault(operation.path, {})[operation.method] = operation
     router = Router([_route(path, by_method) for path, by_method in routes.items()], redirect_slashes=False)
-    return Mount(prefix, router, middleware=[Middleware(Authenticate, keyring=keyring)])
+    return Mount(prefix, router, middleware=middleware)
 
 
 def _route(path: str, by_method: dict[str, Operation]) -> Route:
     """Serve all methods of a path, so that any other is a 405 and not a 404."""
+    access = {method: access_of(method, path) for method in by_method}
 
     async def endpoint(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
+        await caller_of(request).authorise(access[method])
         return await by_method[method].endpoint(request)
 
     return Route(path, endpoint, methods=list(by_method))

@@ -1,4 +1,4 @@
-"""Who is asking: API keys, each bound to a namespace.
+"""Who is asking: API keys, each bound to a namespace, and on Kubernetes the tokens of ServiceAccounts (`accounts`).
 
 A key is known by its SHA-256 only. The file is read again whenever it changes, so a revoked key stops at once and no
 restart is needed; one that cannot be read leaves the last good one in force.
@@ -12,12 +12,13 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from nightshift_api.accounts import ServiceAccounts
+from nightshift_api.caller import Caller, key_holder, set_caller
 from nightshift_api.errors import on_rejected
 from nightshift_crds.errors import Rejected
 from nightshift_crds.keys import hash_key, parse_keys
 
 _log = structlog.get_logger()
-_NAMESPACE = "nightshift.namespace"
 
 
 class Keyring:
@@ -50,36 +51,35 @@ class Keyring:
 class Authenticate:
     """Let a request through if its key is known, and note whose it is."""
 
-    def __init__(self, app: ASGIApp, keyring: Keyring) -> None:
+    def __init__(self, app: ASGIApp, keyring: Keyring, accounts: ServiceAccounts | None) -> None:
         self._app = app
         self._keyring = keyring
+        self._accounts = accounts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         try:
-            scope[_NAMESPACE] = self._authenticate(Headers(scope=scope))
+            set_caller(scope, await self._authenticate(Headers(scope=scope)))
         except Rejected as error:
             await on_rejected(Request(scope), error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _authenticate(self, headers: Headers) -> str:
+    async def _authenticate(self, headers: Headers) -> Caller:
         key = _key_of(headers)
         if not key:
             message = "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'."
             raise Rejected(message, status=401)
         namespace = self._keyring.namespace_of(key)
-        if namespace is None:
+        if namespace is not None:
+            return key_holder(namespace)
+        caller = await self._accounts.find_caller(key) if self._accounts else None
+        if caller is None:
             raise Rejected("Incorrect API key provided.", code="invalid_api_key", status=401)
-        return namespace
+        return caller
 
 
 def _key_of(headers: Headers) -> str:
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
     bearer = credentials.strip() if scheme.lower() == "bearer" else ""
     return bearer or headers.get("api-key", "")
-
-
-def namespace_of(request: Request) -> str:
-    """Name the namespace whose objects a request may see."""
-    return str(request.scope[_NAMESPACE])

@@ -1,13 +1,16 @@
 """The Batches API: create, get, list, cancel (contract 4)."""
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import cast
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nightshift_api.auth import namespace_of
+from nightshift_api.bodies import read_body
+from nightshift_api.caller import namespace_of
 from nightshift_api.context import Context
+from nightshift_api.idempotency import claim, find_claimed, hash_asked, parse_key
 from nightshift_api.paging import paginate, parse_cursor, render_page
 from nightshift_api.parsing import parse_body, parse_fields
 from nightshift_api.progress import is_running, read_running
@@ -28,7 +31,7 @@ from nightshift_api.wire import (
 )
 from nightshift_crds import names
 from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Selector, each
-from nightshift_crds.errors import Conflict, Missing, NotFound, Rejected, Stale, Unavailable
+from nightshift_crds.errors import AlreadyExists, Conflict, Missing, NotFound, Rejected, Stale, Unavailable
 from nightshift_crds.lifecycle import Phase, Sealing, is_terminal
 from nightshift_crds.models import BatchInput, BatchJob, BatchJobSpec, BatchJobStatus, FilePhase, StoredFile, TokenUsage
 from nightshift_crds.names import IdKind, ResultKind
@@ -142,12 +145,12 @@ class Batches:
         settings = self._context.settings
         raw = await read_body(request, settings.max_body_bytes)
         body = parse_body(CreateBatch, raw, {ENDPOINTS: settings.endpoints})
+        key = parse_key(request.headers)
         namespace = namespace_of(request)
+        if key is not None:
+            return respond(await self._create_once(namespace, body, names.idempotency_key(namespace, key)))
         await self._check_input(namespace, body.input_file_id)
-        name = names.resource_name(IdKind.BATCH, self._context.make_uuid())
-        manifest = BatchJob.build({"name": name, "namespace": namespace}, _build_spec(body))
-        batch = BatchJob.parse(await self._context.cluster.create(BATCH_JOB, manifest))
-        return respond(self._show(batch, None))
+        return respond(self._show(await self._create(namespace, self._make_id(), body), None))
 
     async def list(self, request: Request) -> Response:
         """List batches, newest first, as their status has them."""
@@ -163,18 +166,44 @@ class Batches:
 
     async def get(self, request: Request) -> Response:
         """Show a batch as it is now."""
-        return respond(await self._show_live(request, await self._find(request)))
+        return respond(await self._show_live(await self._named(request)))
 
     async def cancel(self, request: Request) -> Response:
         """Ask for a cancel. Its body is empty, whatever its type says, and is not read."""
         for _ in range(_CANCEL_TRIES):
-            batch = await self._find(request)
+            batch = await self._named(request)
             try:
                 batch = await self._ask_to_cancel(batch)
             except (Stale, Missing):
                 continue  # somebody wrote in between: look again whether a cancel is still possible
-            return respond(await self._show_live(request, batch))
+            return respond(await self._show_live(batch))
         raise Unavailable("the batch changes faster than it can be cancelled", delay_s=1)
+
+    async def _create(self, namespace: str, batch_id: str, body: CreateBatch) -> BatchJob:
+        value = names.parse_id(IdKind.BATCH, batch_id)
+        assert value is not None
+        metadata = {"name": names.resource_name(IdKind.BATCH, value), "namespace": namespace}
+        manifest = BatchJob.build(metadata, _build_spec(body))
+        return BatchJob.parse(await self._context.cluster.create(BATCH_JOB, manifest))
+
+    async def _create_once(self, namespace: str, body: CreateBatch, at: str) -> BatchObject:
+        """Create the batch of an idempotency key, or show the one that an earlier request with it has created.
+
+        The key is claimed behind all checks, so that a request that was refused may be put right and sent again.
+        """
+        asked = hash_asked("POST /batches", body)
+        claimed = await find_claimed(self._context.bucket, at, asked)
+        if claimed:
+            with suppress(NotFound):  # between claim and batch the first request ended
+                return await self._show_live(await self._find(namespace, claimed))
+        await self._check_input(namespace, body.input_file_id)
+        batch_id = claimed or await claim(self._context.bucket, at, asked, self._make_id())
+        with suppress(AlreadyExists):
+            return self._show(await self._create(namespace, batch_id, body), None)
+        return await self._show_live(await self._find(namespace, batch_id))
+
+    def _make_id(self) -> str:
+        return names.make_id(IdKind.BATCH, self._context.make_uuid())
 
     async def _ask_to_cancel(self, batch: BatchJob) -> BatchJob:
         if visible_phase(batch) in {Phase.CANCELLING, Phase.CANCELLED}:
@@ -189,13 +218,13 @@ class Batches:
         }
         return BatchJob.parse(await self._context.cluster.patch(BATCH_JOB, metadata.namespace, metadata.name, patch))
 
-    async def _show_live(self, request: Request, batch: BatchJob) -> BatchObject:
+    async def _show_live(self, batch: BatchJob) -> BatchObject:
         """Show a batch with its progress. Where that has gaps it may be being cleared: look again, it has ended."""
         progress = await read_running(self._context.bucket, batch)
         if progress is None:
             return self._show(batch, None)
         if len(progress) < (batch.status.slices or 1):
-            batch = await self._find(request)
+            batch = await self._find(batch.metadata.namespace, batch.id)
         state = sum_states(found.state for found in progress.values()) if is_running(batch) else None
         return self._show(batch, state)
 
@@ -220,12 +249,14 @@ class Batches:
         except Missing:
             return None
 
-    async def _find(self, request: Request) -> BatchJob:
-        """Find the batch that the path names: by the name that its id implies, else by the uid that it is."""
-        value = names.parse_id(IdKind.BATCH, request.path_params["batch_id"])
+    async def _named(self, request: Request) -> BatchJob:
+        return await self._find(namespace_of(request), request.path_params["batch_id"])
+
+    async def _find(self, namespace: str, batch_id: str) -> BatchJob:
+        """Find a batch: by the name that its id implies, else by the uid that it is. Raises `NotFound`."""
+        value = names.parse_id(IdKind.BATCH, batch_id)
         if value is None:
             raise _unknown()
-        namespace = namespace_of(request)
         try:
             name = names.resource_name(IdKind.BATCH, value)
             return BatchJob.parse(await self._context.cluster.get(BATCH_JOB, namespace, name))
@@ -245,16 +276,6 @@ def _build_spec(body: CreateBatch) -> BatchJobSpec:
         metadata=body.metadata,
         output_expires_after_seconds=body.output_expires_after.seconds if body.output_expires_after else None,
     )
-
-
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """Read a JSON body whole, up to a limit. Raises `Rejected`."""
-    held = bytearray()
-    async for chunk in request.stream():
-        held += chunk
-        if len(held) > max_bytes:
-            raise Rejected(f"Expected a body of at most {max_bytes} bytes.", status=413)
-    return bytes(held)
 
 
 def _unknown() -> NotFound:

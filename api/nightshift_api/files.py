@@ -9,7 +9,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from nightshift_api.auth import namespace_of
+from nightshift_api.caller import namespace_of
 from nightshift_api.content import measure, open_content
 from nightshift_api.context import Context
 from nightshift_api.paging import paginate, parse_cursor, render_page
@@ -22,7 +22,7 @@ from nightshift_api.wire import DeletedFile, FileObject, ListFiles
 from nightshift_crds import names
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Manifest, Propagation, Selector, each
-from nightshift_crds.errors import Conflict, Missing, NotFound, Unavailable
+from nightshift_crds.errors import AlreadyExists, Conflict, Missing, NotFound, Unavailable
 from nightshift_crds.inspection import fit_verdict
 from nightshift_crds.lifecycle import is_terminal
 from nightshift_crds.models import FilePhase, StoredFile, StoredFileSpec, StoredFileStatus
@@ -67,6 +67,49 @@ def is_listed(file: StoredFile, now: datetime) -> bool:
     return is_live(file, now) and (file.status.phase is FilePhase.READY or file.status.bytes > 0)
 
 
+async def record_file(context: Context, namespace: str, file_id: str, upload: Upload) -> StoredFile:
+    """Make a file exist whose bytes are durable, last of all: without its status it does not.
+
+    Doing so again, after a crash in between too, changes nothing and gives the file as it is.
+    """
+    value = names.parse_id(IdKind.FILE, file_id)
+    assert value is not None
+    name = names.resource_name(IdKind.FILE, value)
+    spec = _uploaded_spec(upload)
+    try:
+        manifest = await context.cluster.create(
+            STORED_FILE, StoredFile.build({"name": name, "namespace": namespace}, spec)
+        )
+    except AlreadyExists:
+        manifest = await context.cluster.get(STORED_FILE, namespace, name)
+    file = StoredFile.parse(manifest)
+    if file.status.phase is not None:
+        return file
+    life_s = spec.expires_after_seconds or context.settings.default_expiry_s
+    status = _uploaded_status(upload, datetime.fromtimestamp(created_at(file) + life_s, UTC))
+    return StoredFile.parse(await context.cluster.patch_status(STORED_FILE, namespace, name, {"status": status}))
+
+
+def _uploaded_spec(upload: Upload) -> StoredFileSpec:
+    expires_after = upload.form.expires_after
+    return StoredFileSpec(
+        filename=upload.filename,
+        purpose=upload.form.purpose,
+        expires_after_seconds=expires_after.seconds if expires_after else None,
+    )
+
+
+def _uploaded_status(upload: Upload, expires_at: datetime) -> Manifest:
+    return StoredFileStatus(
+        phase=FilePhase.READY,
+        bytes=upload.verdict.bytes,
+        crc32c=upload.verdict.crc32c,
+        expires_at=expires_at,
+        expires_day=expires_at.astimezone(UTC).date().isoformat(),
+        verdict=fit_verdict(upload.verdict),
+    ).dump()
+
+
 class Files:
     """The endpoints under `/files`."""
 
@@ -78,8 +121,7 @@ class Files:
         value = self._context.make_uuid()
         file_id = names.make_id(IdKind.FILE, value)
         upload = await receive_upload(request, self._context, file_id)
-        name = names.resource_name(IdKind.FILE, value)
-        file = await self._record(upload, namespace_of(request), name)
+        file = await record_file(self._context, namespace_of(request), file_id, upload)
         return respond(render_file(file, file.status.bytes))
 
     async def list(self, request: Request) -> Response:
@@ -125,21 +167,6 @@ class Files:
             await self._context.bucket.delete(names.file_key(file.id))
         return respond(DeletedFile(id=file.id))
 
-    async def _record(self, upload: Upload, namespace: str, name: str) -> StoredFile:
-        """Make the file exist, last of all: without its status it does not."""
-        expires_after = upload.form.expires_after
-        spec = StoredFileSpec(
-            filename=upload.filename,
-            purpose=upload.form.purpose,
-            expires_after_seconds=expires_after.seconds if expires_after else None,
-        )
-        cluster = self._context.cluster
-        manifest = StoredFile.build({"name": name, "namespace": namespace}, spec)
-        created = StoredFile.parse(await cluster.create(STORED_FILE, manifest))
-        life_s = spec.expires_after_seconds or self._context.settings.default_expiry_s
-        status = _uploaded_status(upload, datetime.fromtimestamp(created_at(created) + life_s, UTC))
-        return StoredFile.parse(await cluster.patch_status(STORED_FILE, namespace, name, {"status": status}))
-
     async def _find(self, request: Request) -> StoredFile:
         """Find the file that the path names."""
         value = names.parse_id(IdKind.FILE, request.path_params["file_id"])
@@ -173,17 +200,6 @@ class Files:
         source = await batch_of(self._context.cluster, file)
         if any(not is_terminal(phase) for phase in [*phases, *([source.phase] if source else [])]):
             raise Conflict("The file is used by a batch that has not ended.", code="file_in_use", param="id")
-
-
-def _uploaded_status(upload: Upload, expires_at: datetime) -> Manifest:
-    return StoredFileStatus(
-        phase=FilePhase.READY,
-        bytes=upload.verdict.bytes,
-        crc32c=upload.verdict.crc32c,
-        expires_at=expires_at,
-        expires_day=expires_at.astimezone(UTC).date().isoformat(),
-        verdict=fit_verdict(upload.verdict),
-    ).dump()
 
 
 def _unknown() -> NotFound:

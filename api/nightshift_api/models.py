@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nightshift_api.auth import namespace_of
+from nightshift_api.caller import namespace_of
 from nightshift_api.context import Context
 from nightshift_api.resources import read_all
 from nightshift_api.responses import respond

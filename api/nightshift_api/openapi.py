@@ -14,7 +14,7 @@ from nightshift_api.routes import Operation
 from nightshift_api.wire import ErrorObject, Wire
 
 _REFERENCE = "#/components/schemas/{model}"
-_ALWAYS = (401, 500, 503)
+_ALWAYS = (401, 403, 500, 503)
 _BYTES: dict[str, Any] = {"type": "string", "format": "binary"}
 
 
@@ -46,7 +46,11 @@ def _describe(operation: Operation, references: dict[type[Wire], Any]) -> dict[s
     described: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", operation.summary.lower()),
         "summary": operation.summary,
-        "parameters": [*_path_parameters(operation.path), *_query_parameters(operation.query)],
+        "parameters": [
+            *_path_parameters(operation.path),
+            *_parameters("query", operation.query),
+            *_parameters("header", operation.headers),
+        ],
         "responses": {"200": {"description": "OK", "content": _answer(operation.answer, references)}},
     }
     error = {"description": "Error", "content": {"application/json": {"schema": references[ErrorObject]}}}
@@ -54,7 +58,7 @@ def _describe(operation: Operation, references: dict[type[Wire], Any]) -> dict[s
     if operation.body:
         described["requestBody"] = _body("application/json", references[operation.body])
     if operation.form:
-        described["requestBody"] = _body("multipart/form-data", _form_schema(operation.form))
+        described["requestBody"] = _body("multipart/form-data", _form_schema(operation.form, operation.form_file))
     return described
 
 
@@ -73,17 +77,15 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
     return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in found]
 
 
-def _query_parameters(query: type[Wire] | None) -> list[dict[str, Any]]:
-    if query is None:
-        return []
-    properties = query.model_json_schema()["properties"]
-    return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
+def _parameters(where: str, model: type[Wire] | None) -> list[dict[str, Any]]:
+    properties = model.model_json_schema()["properties"] if model else {}
+    return [{"name": name, "in": where, "schema": schema} for name, schema in properties.items()]
 
 
-def _form_schema(form: type[Wire]) -> dict[str, Any]:
+def _form_schema(form: type[Wire], file: str) -> dict[str, Any]:
     """A form has no nesting: an object becomes fields with brackets."""
     whole = form.model_json_schema()
-    fields: dict[str, Any] = {"file": _BYTES}
+    fields: dict[str, Any] = {file: _BYTES}
     for name, schema in whole["properties"].items():
         nested = next((o["$ref"] for o in schema.get("anyOf", []) if "$ref" in o), None)
         if nested is None:
@@ -91,4 +93,4 @@ def _form_schema(form: type[Wire]) -> dict[str, Any]:
         else:
             inner = whole["$defs"][nested.rpartition("/")[2]]["properties"]
             fields |= {f"{name}[{key}]": value for key, value in inner.items()}
-    return {"type": "object", "properties": fields, "required": ["file", *whole["required"]]}
+    return {"type": "object", "properties": fields, "required": [file, *whole.get("required", ())]}

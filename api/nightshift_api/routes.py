@@ -10,17 +10,24 @@ from nightshift_api.batches import Batches
 from nightshift_api.context import Context
 from nightshift_api.files import Files
 from nightshift_api.models import Models
+from nightshift_api.uploads import Uploads
 from nightshift_api.wire import (
     BatchObject,
+    CompleteUpload,
     CreateBatch,
     CreateFile,
+    CreatePart,
+    CreateUpload,
     DeletedFile,
     FileObject,
+    Idempotent,
     ListBatches,
     ListFiles,
     ListObject,
     ModelList,
     ModelObject,
+    UploadObject,
+    UploadPart,
     Wire,
 )
 
@@ -34,6 +41,7 @@ class Operation:
     Attributes:
         path: below the prefix, with Starlette's path parameters.
         answer: what a 200 holds; None is the bytes of a file.
+        form_file: the part of the form that is a file.
         errors: statuses that it may answer with besides those that every call may.
     """
 
@@ -45,12 +53,14 @@ class Operation:
     query: type[Wire] | None = None
     body: type[Wire] | None = None
     form: type[Wire] | None = None
+    form_file: str = "file"
+    headers: type[Wire] | None = None
     errors: tuple[int, ...] = ()
 
 
 def build_operations(context: Context) -> list[Operation]:
-    """List the calls of contract 3, 4 and 6."""
-    files, batches, models = Files(context), Batches(context), Models(context)
+    """List the calls of contract 3, 4, 6 and 7."""
+    files, batches, models, uploads = Files(context), Batches(context), Models(context), Uploads(context)
     return [
         Operation("POST", "/files", files.create, "Upload a file", FileObject, form=CreateFile, errors=(400, 413, 415)),
         Operation("GET", "/files", files.list, "List files", ListObject[FileObject], query=ListFiles, errors=(400,)),
@@ -58,7 +68,14 @@ def build_operations(context: Context) -> list[Operation]:
         Operation("DELETE", "/files/{file_id}", files.delete, "Delete a file", DeletedFile, errors=(404, 409)),
         Operation("GET", "/files/{file_id}/content", files.content, "Download a file", None, errors=(404,)),
         Operation(
-            "POST", "/batches", batches.create, "Create a batch", BatchObject, body=CreateBatch, errors=(400, 404, 413)
+            "POST",
+            "/batches",
+            batches.create,
+            "Create a batch",
+            BatchObject,
+            body=CreateBatch,
+            headers=Idempotent,
+            errors=(400, 404, 409, 413),
         ),
         Operation(
             "GET", "/batches", batches.list, "List batches", ListObject[BatchObject], query=ListBatches, errors=(400,)
@@ -66,6 +83,36 @@ def build_operations(context: Context) -> list[Operation]:
         Operation("GET", "/batches/{batch_id}", batches.get, "Get a batch", BatchObject, errors=(404,)),
         Operation(
             "POST", "/batches/{batch_id}/cancel", batches.cancel, "Cancel a batch", BatchObject, errors=(404, 409)
+        ),
+        Operation(
+            "POST", "/uploads", uploads.create, "Create an upload", UploadObject, body=CreateUpload, errors=(400, 413)
+        ),
+        Operation(
+            "POST",
+            "/uploads/{upload_id}/parts",
+            uploads.add_part,
+            "Add a part to an upload",
+            UploadPart,
+            form=CreatePart,
+            form_file="data",
+            errors=(400, 404, 413, 415),
+        ),
+        Operation(
+            "POST",
+            "/uploads/{upload_id}/complete",
+            uploads.complete,
+            "Complete an upload",
+            UploadObject,
+            body=CompleteUpload,
+            errors=(400, 404, 413),
+        ),
+        Operation(
+            "POST",
+            "/uploads/{upload_id}/cancel",
+            uploads.cancel,
+            "Cancel an upload",
+            UploadObject,
+            errors=(400, 404),
         ),
         Operation("GET", "/models", models.list, "List models", ModelList),
         Operation("GET", "/models/{model:path}", models.get, "Get a model", ModelObject, errors=(404,)),

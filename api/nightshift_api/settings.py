@@ -35,6 +35,12 @@ class Settings(CommonSettings):
     """PEM file of its key, if that is not in the same file."""
     api_keys_file: Path
     """JSON file of API keys by SHA-256, each with its namespace; read again whenever it changes."""
+    service_account_tokens: bool = True
+    """Whether the token of a ServiceAccount is taken as a key of its own namespace, for what RBAC lets it do; only on
+    Kubernetes."""
+    max_cached_reviews: Annotated[int, Field(ge=1)] = 10_000
+    """Tokens, and rights of tokens, whose review by Kubernetes is remembered for 30 seconds; as many refusals for 5.
+    Each costs up to 2 KB of memory."""
     installation: Annotated[str, Field(min_length=1, max_length=253)] = "nightshift"
     """Name of this installation; written into a bucket that has no owner yet."""
     adopt_bucket: bool = False
@@ -49,6 +55,12 @@ class Settings(CommonSettings):
     """Endpoints that a batch may name, separated by commas."""
     max_file_bytes: Annotated[int, Field(ge=1)] = 100 * MIB
     """Size of an uploaded file in bytes; a larger one is answered with 413 while it arrives."""
+    max_upload_part_bytes: Annotated[int, Field(ge=1)] = 64 * MIB
+    """Size of one part in bytes of an upload that comes by parts."""
+    max_upload_parts: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    """Parts of one such upload, those counted that were sent twice."""
+    upload_life_s: Annotated[int, Field(ge=60)] = 3_600
+    """Seconds until an upload by parts expires that was not completed; its parts go an hour later."""
     max_lines: Annotated[int, Field(ge=1)] = 50_000
     """Request lines of a file that are checked; a batch over a longer one fails. Costs up to 150 bytes of memory a line
     during the upload."""

@@ -64,6 +64,18 @@ class CreateBatch(Wire):
     output_expires_after: ExpiresAfter | None = None
 
 
+MAX_IDEMPOTENCY_KEY_CHARS = 255
+"""What other APIs with this header allow; a key is stored as its digest, so a longer one would cost nothing more."""
+
+
+class Idempotent(Wire):
+    """Header of a call that can be sent again safely."""
+
+    idempotency_key: Annotated[
+        Annotated[str, Field(min_length=1, max_length=MAX_IDEMPOTENCY_KEY_CHARS)] | None, Field(alias="Idempotency-Key")
+    ] = None
+
+
 class ListBatches(Wire):
     """Query of `GET /batches`."""
 
@@ -85,6 +97,27 @@ class CreateFile(Wire):
 
     purpose: Literal["batch"]
     expires_after: ExpiresAfter | None = None
+
+
+class CreateUpload(Wire):
+    """Body of `POST /uploads`; `mime_type` is free text, and what it says changes nothing."""
+
+    bytes: Annotated[int, Field(ge=1)]
+    filename: str
+    mime_type: str
+    purpose: Literal["batch"]
+    expires_after: ExpiresAfter | None = None
+
+
+class CreatePart(Wire):
+    """Form of `POST /uploads/{upload_id}/parts`, besides the bytes: nothing."""
+
+
+class CompleteUpload(Wire):
+    """Body of `POST /uploads/{upload_id}/complete`."""
+
+    part_ids: list[str]
+    md5: str | None = None
 
 
 # --- responses --------------------------------------------------------------------------------------------------------
@@ -110,6 +143,32 @@ class DeletedFile(Wire):
     id: str
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
+
+
+UploadStatus = Literal["pending", "completed", "cancelled", "expired"]
+
+
+class UploadObject(Wire):
+    """An upload that comes by parts."""
+
+    id: str
+    object: Literal["upload"] = "upload"
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: UploadStatus
+    file: FileObject | None
+
+
+class UploadPart(Wire):
+    """A part of an upload."""
+
+    id: str
+    object: Literal["upload.part"] = "upload.part"
+    created_at: int
+    upload_id: str
 
 
 class LineProblem(Wire):

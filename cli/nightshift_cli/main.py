@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from nightshift_cli.check import Check, check
 from nightshift_cli.local.setup import DataDir, parse_keys, parse_model_keys, parse_models, write_keys
 from nightshift_cli.local.supervisor import Installation, lock_data_dir, supervise
 from nightshift_cli.submit import Submission, submit
@@ -78,6 +79,20 @@ def submit_command(
     pairs = dict(_parse_pair(text) for text in metadata)
     submission = Submission(file, endpoint, pairs, wait=wait or output is not None, output=output)
     sys.exit(submit(submission, os.environ))
+
+
+@cli.command("check")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--endpoint", help="Endpoint of the batch; by default the 'url' of the first line.")
+@click.option("--model", "models", multiple=True, metavar="NAME", help="A model that is served; any, if none is named.")
+def check_command(file: Path, endpoint: str | None, models: tuple[str, ...]) -> None:
+    """Tell, without any server, what a batch of FILE would be refused for; - reads standard input.
+
+    The limits are those of the installation, as NIGHTSHIFT_... (docs/settings.md).
+
+    Exit codes: 0 a batch of it can run, 1 it would be refused, 2 it cannot be read, 130 interrupted.
+    """
+    sys.exit(check(Check(file, endpoint, models), os.environ))
 
 
 def _parse_pair(text: str) -> tuple[str, str]:

@@ -1,4 +1,8 @@
-"""How `nightshift submit --wait` shows a batch: a live bar on a terminal, a plain line now and then elsewhere."""
+"""How the command shows what takes long.
+
+A batch that `submit --wait` follows: a live bar on a terminal, a plain line now and then elsewhere. A file that `check`
+reads: a bar on a terminal, once it has taken a second.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,9 +12,19 @@ from typing import Self
 
 from openai.types import Batch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
 
 _QUIET_S = 300.0
+_SHORT_S = 1.0
 _PARTS = 20
 
 
@@ -106,3 +120,25 @@ def showing(console: Console) -> Iterator[Callable[[Batch], None]]:
             progress.update(task, total=total, completed=look.done, status=look.status, failed=look.failed, pace=said)
 
         yield show
+
+
+@contextmanager
+def showing_bytes(console: Console, total: int | None, clock: Callable[[], float]) -> Iterator[Callable[[int], None]]:
+    """Give a function that shows how many bytes of a file are done; `total` is None where nobody knows its size."""
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    begun_s = clock()
+    progress = Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console, transient=True)
+    task = progress.add_task("check", total=total)
+
+    def show(done: int) -> None:
+        if clock() - begun_s > _SHORT_S:
+            progress.start()
+        progress.update(task, completed=done)
+
+    try:
+        yield show
+    finally:
+        if progress.live.is_started:
+            progress.stop()

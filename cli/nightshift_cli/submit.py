@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from nightshift_cli.progress import showing
 from nightshift_crds.errors import Rejected
+from nightshift_crds.lines import request_of
 
 _FIRST_POLL_S = 0.1
 _POLL_S = 1.0
@@ -66,8 +67,9 @@ def _open_client(environ: Mapping[str, str]) -> OpenAI:
 
 
 def _create(client: OpenAI, submission: Submission) -> Batch:
-    endpoint = submission.endpoint or _guess_endpoint(submission.file)
     with submission.file.open("rb") as content:
+        endpoint = submission.endpoint or guess_endpoint(content, str(submission.file))
+        content.seek(0)
         uploaded = client.files.create(file=content, purpose="batch")
     click.echo(f"{uploaded.id} uploaded, {uploaded.bytes} bytes")
     return client.batches.create(
@@ -78,13 +80,17 @@ def _create(client: OpenAI, submission: Submission) -> Batch:
     )
 
 
-def _guess_endpoint(file: Path) -> str:
-    """Take the endpoint that the first line names."""
+def guess_endpoint(lines: Iterable[bytes], name: str) -> str:
+    """Take the endpoint that the first request line of a file names.
+
+    Raises:
+        Rejected: there is no such line, or it names none.
+    """
+    requests = (request_of(line, is_first=number == 0) for number, line in enumerate(lines))
     try:
-        with file.open(encoding="utf-8-sig") as lines:
-            return str(json.loads(next(line for line in lines if line.strip()))["url"])
-    except (StopIteration, ValueError, KeyError, TypeError):
-        raise Rejected(f"The first line of {file} names no 'url'. Mend it, or name an --endpoint.") from None
+        return str(json.loads(next(filter(None, requests)).decode())["url"])
+    except (StopIteration, ValueError, KeyError, TypeError, RecursionError):
+        raise Rejected(f"The first line of {name} names no 'url'. Mend it, or name an --endpoint.") from None
 
 
 def _follow(client: OpenAI, batch: Batch, submission: Submission) -> int:

@@ -18,6 +18,10 @@ class IdKind(StrEnum):
 
     BATCH = "batch"
     FILE = "file"
+    UPLOAD = "upload"
+    """A session that a file comes in by parts in; it has no resource, only objects."""
+    PART = "part"
+    """A part of such a file."""
 
 
 class ResultKind(StrEnum):
@@ -98,6 +102,8 @@ def result_filename(batch_id: str, kind: ResultKind) -> str:
 
 FILES = "openai/files/"
 BATCHES = "openai/batches/"
+IDEMPOTENCY = "openai/idempotency/"
+UPLOADS = "openai/uploads/"
 OWNER_KEY = "openai/.nightshift"
 """Names the installation that owns the bucket; without it nothing is swept (design 6)."""
 
@@ -105,6 +111,26 @@ OWNER_KEY = "openai/.nightshift"
 def file_key(file_id: str) -> str:
     """Locate the bytes of a file."""
     return f"{FILES}{file_id}.jsonl"
+
+
+def idempotency_key(namespace: str, key: str) -> str:
+    """Locate what the first request with an `Idempotency-Key` chose; whatever the key holds, this is a key."""
+    return f"{IDEMPOTENCY}{namespace}/{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def session_key(namespace: str, upload_id: str) -> str:
+    """Locate what an upload by parts was announced as."""
+    return f"{UPLOADS}{namespace}/{upload_id}/session.json"
+
+
+def outcome_key(namespace: str, upload_id: str) -> str:
+    """Locate how an upload by parts ended: create-only, so that of complete and cancel one wins."""
+    return f"{UPLOADS}{namespace}/{upload_id}/outcome.json"
+
+
+def parts_prefix(namespace: str, upload_id: str) -> str:
+    """Locate the parts of an upload, each under its id."""
+    return f"{UPLOADS}{namespace}/{upload_id}/parts/"
 
 
 def batch_prefix(batch_uid: str) -> str:

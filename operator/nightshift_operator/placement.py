@@ -9,7 +9,7 @@ from math import ceil
 from pydantic.alias_generators import to_camel
 
 from nightshift_crds.cluster.port import Manifest
-from nightshift_crds.models import BatchJob, HostedModel, ModelServer, ModelVolume, Scheduling
+from nightshift_crds.models import BatchError, BatchJob, HostedModel, ModelServer, ModelVolume, Scheduling
 
 MODEL_CONTAINER = "model"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -24,6 +24,15 @@ def forbidden_fields(batch: BatchJob, model: HostedModel) -> list[str]:
     """Name the fields of `scheduling` that a batch sets and its model does not let it set."""
     asked = batch.spec.scheduling.dump() if batch.spec.scheduling else {}
     return sorted(set(asked) - set(model.spec.overridable))
+
+
+def find_scheduling_errors(batch: BatchJob, model: HostedModel) -> list[BatchError]:
+    """List the fields of `scheduling` that a batch sets though its model does not let it."""
+    message = "Expected no field of 'scheduling' but those that the model lets a batch set."
+    return [
+        BatchError(code="invalid_request", message=message, param=f"scheduling.{field}")
+        for field in forbidden_fields(batch, model)
+    ]
 
 
 def choose_scheduling(batch: BatchJob, model: HostedModel) -> Scheduling:

@@ -53,6 +53,15 @@ def owner_of(key: str) -> str | None:
     return None
 
 
+def is_passed(info: ObjectInfo, lives: Mapping[str, timedelta], now: datetime) -> bool:
+    """Tell whether an object has outlived its use that is kept for a while only; its age is by the bucket's clock.
+
+    `lives` has how long such objects live, by the start of their keys: no other is judged here, and these are no
+    orphans, as they belong to no resource.
+    """
+    return any(info.key.startswith(prefix) and info.written + life <= now for prefix, life in lives.items())
+
+
 def is_orphan(info: ObjectInfo, owners: Collection[str], now: datetime, age: timedelta) -> bool:
     """Tell whether an object belongs to nothing any more; its age is by the bucket's clock."""
     owner = owner_of(info.key)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from nightshift_crds.exits import NEVER_RETRY, Exit
+from nightshift_crds.judgement import find_model
 from nightshift_crds.lifecycle import Phase, Sealing
 from nightshift_crds.models import BatchError, Counts
 from nightshift_crds.names import ResultKind, Step, job_name
@@ -14,7 +15,6 @@ from nightshift_crds.records import State, counts_of, usage_of
 from nightshift_operator.conditions import Kind, Reason, Says, explain_hopeless, explain_run, no
 from nightshift_operator.decisions import Action, CreateJob, Decision, DeleteJob, Event, ShowResultFile
 from nightshift_operator.facts import Job, JobState
-from nightshift_operator.validation import find_model
 from nightshift_operator.view import INTERNAL, TEARDOWN_POLL_S, View
 
 _FORGOTTEN: dict[str, object] = dict.fromkeys(("job_name", "job_uid", "instance_type", "gpu_type"))

@@ -114,6 +114,10 @@ class Settings(CommonSettings):
     """Share of the bucket's objects over which a sweep of orphans deletes nothing and says so."""
     orphan_age_s: Annotated[int, Field(ge=60)] = DAY_S
     """Age in seconds, by the bucket's clock, from which bytes without a file are an orphan."""
+    upload_life_s: Annotated[int, Field(ge=60)] = 3_600
+    """Seconds until an upload by parts expires that was not completed; its parts go an hour later."""
+    idempotency_life_s: Annotated[int, Field(ge=60)] = DAY_S
+    """Seconds that an `Idempotency-Key` is remembered, by the bucket's clock."""
     unfinished_upload_s: Annotated[int, Field(ge=60)] = 3_600
     """Age in seconds from which a StoredFile without status is what a crash left of an upload."""
     batch_retention_s: Annotated[int, Field(ge=0)] = 30 * DAY_S

@@ -7,7 +7,7 @@ them all; orphans are judged in two passes, by whole lists, and by a live look j
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 import structlog
@@ -22,6 +22,7 @@ from nightshift_operator.parsing import parse_known
 from nightshift_operator.retention import (
     is_expired,
     is_orphan,
+    is_passed,
     is_retired,
     is_safe,
     is_unfinished,
@@ -32,6 +33,8 @@ from nightshift_operator.retention import (
 from nightshift_operator.settings import DAY_S, Settings
 
 _log = structlog.get_logger()
+_UPLOAD_GRACE = timedelta(hours=1)
+"""A complete that began before a session expired may still read its parts for so long; SDKs wait 10 minutes."""
 
 
 @dataclass
@@ -41,6 +44,8 @@ class Swept:
     files: int = 0
     batches: int = 0
     orphans: int = 0
+    passed: int = 0
+    """Idempotency keys, and objects of upload sessions, whose time is over."""
 
 
 @dataclass
@@ -74,9 +79,10 @@ class Sweep:
             if batch and is_retired(batch, now, timedelta(seconds=self.settings.batch_retention_s)):
                 swept.batches += await self._remove_batch(batch)
         if await self._owns_bucket():
+            swept.passed = await self._sweep_passed(now)
             swept.orphans = await self._sweep_orphans(now)
         self._swept_day = now.date()
-        _log.info("sweep.done", files=swept.files, batches=swept.batches, orphans=swept.orphans)
+        _log.info("sweep.done", **asdict(swept))
         return swept
 
     # files and batches
@@ -153,6 +159,21 @@ class Sweep:
         except (Missing, Stale):
             return False
         return True
+
+    # what the API keeps for hours
+
+    async def _sweep_passed(self, now: datetime) -> int:
+        settings = self.settings
+        lives = {
+            names.IDEMPOTENCY: timedelta(seconds=settings.idempotency_life_s),
+            names.UPLOADS: timedelta(seconds=settings.upload_life_s) + _UPLOAD_GRACE,
+        }
+        passed = [i.key for prefix in lives async for i in self.bucket.list(prefix) if is_passed(i, lives, now)]
+        _log.info("sweep.passed", count=len(passed), dry_run=settings.sweep_dry_run)
+        if not settings.sweep_dry_run:
+            for key in passed:
+                await self.bucket.delete(key)
+        return len(passed)
 
     # orphans
 

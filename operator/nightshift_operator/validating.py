@@ -4,6 +4,7 @@ Pure.
 """
 
 from nightshift_crds.exits import Exit
+from nightshift_crds.judgement import batchable_names, find_errors, find_model, is_judged
 from nightshift_crds.lifecycle import Phase, Sealing
 from nightshift_crds.models import BatchError, CheckedInput, FilePhase, HostedModel, StoredFile, Verdict
 from nightshift_crds.names import Step
@@ -11,7 +12,7 @@ from nightshift_crds.records import State, counts_of
 from nightshift_operator.conditions import Kind, Reason, Says, no, yes
 from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision, Event
 from nightshift_operator.facts import Job, JobState, Observed
-from nightshift_operator.validation import find_errors, find_model, find_scheduling_errors, is_judged
+from nightshift_operator.placement import find_scheduling_errors
 from nightshift_operator.view import INTERNAL, View
 
 _INPUT_PARAM = "input_file_id"
@@ -27,7 +28,8 @@ def decide_validating(view: View) -> Decision:
         return _refuse(view, [problem])
     if observed.verdict is None or not is_judged(observed.verdict, spec.endpoint, limits):
         return _inspect(view)
-    errors = find_errors(observed.verdict, spec.endpoint, observed.models, limits)
+    known = batchable_names(observed.models, spec.endpoint)
+    errors = find_errors(observed.verdict, spec.endpoint, known, limits)
     errors = errors or _model_errors(spec.model, observed.verdict, spec.endpoint)
     if errors:
         return _refuse(view, errors)

@@ -6,13 +6,13 @@ Pure. Every status that a decision writes is made here.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from nightshift_crds.judgement import Limits
 from nightshift_crds.lifecycle import TIMESTAMPS, Phase, Sealing
 from nightshift_crds.models import BatchError, BatchJobStatus
 from nightshift_operator.conditions import Kind, Reason, Says, with_condition, yes
 from nightshift_operator.decisions import Action, Decision, DeleteJob, Event, ForceDeletePod
 from nightshift_operator.facts import Job, Observed
 from nightshift_operator.settings import Settings
-from nightshift_operator.validation import Limits
 
 SOON_S = 1.0
 TEARDOWN_POLL_S = 5.0

@@ -270,7 +270,7 @@ REFUSALS: list[Refusal] = [
     ),
     *(
         Refusal("E29", send("GET", path), 404, None, None)
-        for path in ("nothing", "files/", "files/x/y", "batches/", "batches/x/cancel/", "uploads", "", "chat")
+        for path in ("nothing", "files/", "files/x/y", "batches/", "batches/x/cancel/", "uploads/", "", "chat")
     ),
     *(
         Refusal("E29", send(method, path), 405, None, None)
@@ -279,6 +279,8 @@ REFUSALS: list[Refusal] = [
             ("PATCH", "files/x"),
             ("POST", "files/x/content"),
             ("DELETE", "batches/x"),
+            ("GET", "uploads"),
+            ("GET", "uploads/x/parts"),
             ("GET", "batches/x/cancel"),
             ("DELETE", "models/x"),
             ("POST", "models"),

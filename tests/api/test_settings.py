@@ -26,6 +26,7 @@ def test_its_defaults_are_those_of_the_contract() -> None:
     assert settings.api_keys_file == Path("/keys.json")
     assert settings.endpoints == (CHAT, EMBEDDINGS)
     assert (settings.max_file_bytes, settings.max_lines) == (100 * MIB, 50_000)
+    assert (settings.max_upload_part_bytes, settings.max_upload_parts, settings.upload_life_s) == (64 * MIB, 1000, 3600)
     assert (settings.completion_window_s, settings.default_expiry_s) == (86_400, 2_592_000)
 
 
@@ -37,6 +38,8 @@ def test_its_defaults_are_those_of_the_contract() -> None:
         ("ready_leases", "system/operator,system/runner", ("system/operator", "system/runner")),
         ("ready_leases", "", ()),
         ("adopt_bucket", "true", True),
+        ("service_account_tokens", "false", False),
+        ("max_cached_reviews", "1", 1),
         ("listen_fd", "3", 3),
         ("port", "0", 0),
     ],
@@ -60,7 +63,12 @@ def test_a_setting_is_read_from_its_variable(name: str, text: str, value: object
         ("port", "http"),
         ("max_file_bytes", "0"),
         ("max_lines", "0"),
+        ("max_cached_reviews", "0"),
         ("default_expiry_s", "3599"),
+        ("max_upload_part_bytes", "0"),
+        ("max_upload_parts", "0"),
+        ("max_upload_parts", "10001"),
+        ("upload_life_s", "59"),
         ("shutdown_grace_s", "-1"),
         ("installation", "i" * 254),
     ],

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift_crds import names
+from nightshift_crds.bucket.port import check_key
 from nightshift_crds.names import IdKind, ResultKind, Step
 from tests.builders import BATCH_UID, FILE_UUID
 
@@ -167,3 +168,19 @@ def test_what_a_batch_writes_lies_below_its_prefix_and_scratch_is_all_but_what_i
 def test_no_batch_lies_below_another_and_no_slice_in_the_log_of_another() -> None:
     assert not names.batch_prefix(f"{BATCH_UID}0").startswith(names.batch_prefix(BATCH_UID))
     assert not names.record_key(BATCH_UID, 12, 0).startswith(names.log_prefix(BATCH_UID, 1))
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_an_idempotency_key_makes_a_key_of_its_own_whatever_it_holds(one: str, other: str) -> None:
+    keys = [names.idempotency_key("team-a", one), names.idempotency_key("team-a", other)]
+    assert (keys[0] == keys[1]) is (one == other)
+    assert all(check_key(key) == key and len(key) < 200 for key in keys)
+    assert names.idempotency_key("team-b", one) not in keys
+
+
+def test_an_upload_lies_below_its_namespace_and_its_parts_apart_from_the_rest() -> None:
+    upload_id = names.make_id(IdKind.UPLOAD, FILE_UUID)
+    prefix = names.parts_prefix("team-a", upload_id)
+    others = [names.session_key("team-a", upload_id), names.outcome_key("team-a", upload_id)]
+    assert all(key.startswith(f"openai/uploads/team-a/{upload_id}/") for key in [prefix, *others])
+    assert not any(key.startswith(prefix) for key in others)

@@ -4,6 +4,7 @@ Run as a program in a process of its own, so that the same scenarios meet differ
 `python -m tests.e2e.sdk_scenarios NAME`, with OPENAI_BASE_URL, OPENAI_API_KEY and MODEL in the environment.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -91,6 +92,62 @@ def upload_with_an_expiry(client: OpenAI) -> None:
     expiry: Any = {"anchor": "created_at", "seconds": 3_600}
     uploaded = client.files.create(file=("a.jsonl", lines(["x"])), purpose="batch", expires_after=expiry)
     assert uploaded.expires_at == uploaded.created_at + 3_600
+
+
+@scenario
+def upload_in_parts(client: OpenAI) -> None:
+    content = lines([f"question {n}" for n in range(50)])
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    upload = client.uploads.upload_file_chunked(
+        file=content,
+        filename="parts.jsonl",
+        bytes=len(content),
+        mime_type="application/jsonl",
+        purpose="batch",
+        part_size=1_000,
+        md5=digest,
+    )
+    assert (upload.object, upload.status, upload.bytes) == ("upload", "completed", len(content))
+    assert upload.expires_at == upload.created_at + 3_600
+    assert upload.file is not None
+    assert (upload.file.filename, upload.file.status) == ("parts.jsonl", "processed")
+    assert client.files.retrieve(upload.file.id) == upload.file
+    assert client.files.content(upload.file.id).content == content
+    expect(openai.BadRequestError, lambda: client.uploads.cancel(upload.id))
+
+
+@scenario
+def cancel_an_upload_in_parts(client: OpenAI) -> None:
+    upload = client.uploads.create(filename="a.jsonl", purpose="batch", bytes=10, mime_type="text/jsonl")
+    part = client.uploads.parts.create(upload.id, data=b"0123456789")
+    assert (part.object, part.upload_id, upload.status) == ("upload.part", upload.id, "pending")
+    assert client.uploads.cancel(upload.id).status == "cancelled"
+    late = expect(openai.BadRequestError, lambda: client.uploads.complete(upload.id, part_ids=[part.id]))
+    assert late.param == "upload_id"
+    unknown = "upload_0192f0c2-0000-7000-8000-000000000000"
+    expect(openai.NotFoundError, lambda: client.uploads.cancel(unknown))
+
+
+@scenario
+def send_a_create_again(client: OpenAI) -> None:
+    uploaded = client.files.create(file=("in.jsonl", lines(["hello"])), purpose="batch")
+    headers = {"Idempotency-Key": f"create-{uploaded.id}"}
+
+    def ask(metadata: dict[str, str]) -> Any:
+        return client.batches.create(
+            input_file_id=uploaded.id,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata=metadata,
+            extra_headers=headers,
+        )
+
+    first = ask({"try": "one"})
+    assert ask({"try": "one"}).id == first.id
+    reuse = expect(openai.ConflictError, lambda: ask({"try": "two"}))
+    assert (reuse.code, reuse.response.headers["x-should-retry"]) == ("idempotency_key_reuse", "false")
+    assert wait(client, first.id).status == "completed"
+    assert ask({"try": "one"}).status == "completed"
 
 
 @scenario

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nightshift_api.settings import Settings as ApiSettings
+from nightshift_cli.check import CheckSettings
 from nightshift_cli.local.runner import RunnerSettings
 from nightshift_crds.settings import PREFIX, Settings
 from nightshift_operator.settings import Settings as OperatorSettings
@@ -17,6 +18,7 @@ ROLES: list[type[Settings]] = [
     ApiSettings,
     OperatorSettings,
     RunnerSettings,
+    CheckSettings,
     InspectSettings,
     RunSettings,
     SealSettings,

@@ -1,20 +1,19 @@
 """What the operator observes, with defaults: a batch of ten lines an hour after its creation, four done, one failed."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from nightshift_crds.lifecycle import Phase, Sealing
 from nightshift_crds.lines import CHAT, EMBEDDINGS, Usage
-from nightshift_crds.models import BatchJob, BatchJobStatus, EndpointVerdict, ModelLines, Verdict
+from nightshift_crds.models import BatchJob, BatchJobStatus
 from nightshift_crds.names import ResultKind, Step, job_name
 from nightshift_crds.records import BatchManifest, SealedFile
 from nightshift_operator.decisions import Decision
 from nightshift_operator.facts import Job, JobState, Observed, Pod, Sealed
 from nightshift_operator.settings import Settings
 from nightshift_operator.view import Policy
-from tests.builders import BATCH_UID, FILE_ID, MODEL, T0, a_batch, a_file, a_model, timestamp
+from tests.builders import BATCH_UID, FILE_ID, MODEL, T0, a_batch, a_file, a_model, a_verdict, timestamp
 
 SETTINGS = Settings.load({"NIGHTSHIFT_CLUSTER": "sqlite:///unused", "NIGHTSHIFT_BUCKET": "file:///unused"})
 POLICY = Policy.of(SETTINGS)
@@ -57,21 +56,6 @@ def a_job(step: Step = Step.RUN, state: JobState = JobState.ACTIVE, *codes: int,
     pods = tuple(Pod(f"pod-{n}", f"pod-uid-{n}", exit_code=code) for n, code in enumerate(codes))
     job = Job(name=job_name(BATCH_UID, step, 1), uid=f"{step}-uid", state=state, pods=pods)
     return replace(job, **more)
-
-
-def a_verdict(
-    *,
-    lines: int = TOTAL,
-    models: Sequence[str] = (MODEL,),
-    endpoint: str = CHAT,
-    found: dict[str, Any] | None = None,
-    **more: Any,
-) -> Verdict:
-    """Build the verdict of an input whose lines name models in turn; `found` is what else there is to say of them."""
-    named = {name: [n + 1 for n in range(lines) if models[n % len(models)] == name] for name in models}
-    tallies = [ModelLines(name=name, lines=numbers, count=len(numbers)) for name, numbers in named.items()]
-    verdict = EndpointVerdict(models=tallies).model_copy(update=found or {})
-    return Verdict(lines=lines, bytes=500, crc32c=7, endpoints={endpoint: verdict}).model_copy(update=more)
 
 
 def a_manifest(

@@ -33,8 +33,7 @@ from nightshift_crds.errors import Missing
 from nightshift_crds.models import BatchJob
 from nightshift_crds.names import Step, job_name
 from nightshift_operator.controller import Key
-from tests.builders import FILE_ID, FILE_UUID, MODEL, a_batch_manifest, a_file_manifest, a_model_manifest
-from tests.operator.builders import a_verdict
+from tests.builders import FILE_ID, FILE_UUID, MODEL, a_batch_manifest, a_file_manifest, a_model_manifest, a_verdict
 from tests.operator.world import World
 
 GPUS = {"limits": {"nvidia.com/gpu": "64"}}

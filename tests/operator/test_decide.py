@@ -22,7 +22,7 @@ from nightshift_operator.conditions import Kind
 from nightshift_operator.decide import decide
 from nightshift_operator.decisions import CreateJob, Decision, PurgeScratch
 from nightshift_operator.facts import Job, JobState, Observed
-from tests.builders import T0, a_batch, a_file, a_model, timestamp
+from tests.builders import T0, a_batch, a_file, a_model, a_verdict, timestamp
 from tests.operator.builders import (
     DEADLINE,
     EMBEDDINGS,
@@ -32,7 +32,6 @@ from tests.operator.builders import (
     a_job,
     a_manifest,
     a_status,
-    a_verdict,
     after,
     sealed,
     with_status,

@@ -13,8 +13,8 @@ from nightshift_crds.names import Step, job_name
 from nightshift_crds.records import RecordKind
 from nightshift_operator.controller import Key
 from nightshift_operator.facts import JobState, Node, Observed
-from tests.builders import FILE_ID, MODEL, NAMESPACE
-from tests.operator.builders import EMBEDDINGS, a_verdict
+from tests.builders import FILE_ID, MODEL, NAMESPACE, a_verdict
+from tests.operator.builders import EMBEDDINGS
 from tests.operator.world import Fuse, World
 
 NO_UUID = f"file_{36 * '-'}"

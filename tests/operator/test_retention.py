@@ -14,6 +14,7 @@ from nightshift_crds.names import IdKind
 from nightshift_operator.retention import (
     is_expired,
     is_orphan,
+    is_passed,
     is_retired,
     is_safe,
     is_unfinished,
@@ -137,3 +138,24 @@ def test_an_orphan_is_picked_only_if_it_was_one_that_long_ago_already() -> None:
 )
 def test_a_pass_may_delete_a_handful_or_a_small_share(deletions: int, objects: int, is_allowed: bool) -> None:
     assert is_safe(deletions, objects, 0.05) is is_allowed
+
+
+@pytest.mark.parametrize(
+    ("key", "age", "is_over"),
+    [
+        ("openai/notes/a", HOUR, True),
+        ("openai/notes/a", HOUR - TICK, False),
+        ("openai/marks/a", HOUR, False),
+        ("openai/marks/a", 2 * HOUR, True),
+        ("openai/files/a", 999 * HOUR, False),
+        ("x/openai/notes/a", 999 * HOUR, False),
+    ],
+)
+def test_what_lives_for_a_while_goes_by_the_life_of_its_kind(key: str, age: timedelta, is_over: bool) -> None:
+    lives = {"openai/notes/": HOUR, "openai/marks/": 2 * HOUR}
+    assert is_passed(ObjectInfo(key, 1, T0), lives, T0 + age) is is_over
+
+
+def test_what_the_api_keeps_for_hours_belongs_to_no_resource() -> None:
+    keys = [names.idempotency_key("team-a", "k"), names.session_key("team-a", "upload_1")]
+    assert [owner_of(key) for key in keys] == [None, None]

@@ -13,8 +13,8 @@ from nightshift_operator.conditions import Kind, Reason
 from nightshift_operator.decide import decide
 from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision
 from nightshift_operator.facts import Job, JobState, Observed
-from tests.builders import FILE_ID, MODEL, a_file, a_model
-from tests.operator.builders import DEADLINE, EMBEDDINGS, LATE, NOW, POLICY, a_job, a_verdict, observed
+from tests.builders import FILE_ID, MODEL, a_file, a_model, a_verdict
+from tests.operator.builders import DEADLINE, EMBEDDINGS, LATE, NOW, POLICY, a_job, observed
 
 BY_URI = {"input": {"uri": "gs://bucket/shared/in.jsonl"}}
 

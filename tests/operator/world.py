@@ -50,8 +50,7 @@ from nightshift_operator.queue import WorkQueue
 from nightshift_operator.settings import Settings
 from nightshift_operator.sweep import Sweep
 from nightshift_operator.view import Policy
-from tests.builders import FILE_ID, NAMESPACE, a_batch_manifest, a_file_manifest, a_model_manifest, timestamp
-from tests.operator.builders import a_verdict
+from tests.builders import FILE_ID, NAMESPACE, a_batch_manifest, a_file_manifest, a_model_manifest, a_verdict, timestamp
 
 HERE = Selector(NAMESPACE)
 INPUT_KEY = names.file_key(FILE_ID)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from nightshift_crds.errors import AlreadyExists, Missing, Unavailable
+
 
 @dataclass(frozen=True)
 class ObjectInfo:
@@ -75,3 +77,15 @@ async def get(bucket: Bucket, key: str) -> bytes:
     """Read a small object whole. Raises `Missing`."""
     async with aclosing(bucket.read(key)) as chunks:
         return b"".join([chunk async for chunk in chunks])
+
+
+async def put_first(bucket: Bucket, key: str, data: bytes) -> bytes:
+    """Write a small object unless somebody has, and give what stands there: of many writers all see the first."""
+    try:
+        await bucket.put(key, data, create_only=True)
+    except AlreadyExists:
+        try:
+            return await get(bucket, key)
+        except Missing:
+            raise Unavailable(f"{key} was removed while it was read", delay_s=1) from None
+    return data

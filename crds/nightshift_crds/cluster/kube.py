@@ -84,10 +84,11 @@ class KubeCluster:
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         """See the port."""
         metadata = manifest["metadata"]
-        path = _path(kind, metadata["namespace"])
+        namespace = metadata.get("namespace", "")
+        path = _path(kind, namespace)
         reply = await self._server.send(Call("POST", path, (("fieldManager", _MANAGER),), manifest))
         if reply.is_taken and reply.repeated:
-            found = await self._find(kind, metadata["namespace"], metadata["name"], _asked(manifest))
+            found = await self._find(kind, namespace, metadata["name"], _asked(manifest))
             if found and "deletionTimestamp" not in found["metadata"]:
                 return found
         try:

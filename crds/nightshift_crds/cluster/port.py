@@ -43,6 +43,9 @@ NODE = Kind("v1", "Node", "nodes", has_status=True)
 SECRET = Kind("v1", "Secret", "secrets")
 EVENT = Kind("v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+TOKEN_REVIEW = Kind("authentication.k8s.io/v1", "TokenReview", "tokenreviews", has_status=True)
+SUBJECT_ACCESS_REVIEW = Kind("authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews", has_status=True)
+"""A create asks, the status of what it gives is the answer, and nothing is stored; only a real cluster answers."""
 KINDS = {kind.kind: kind for kind in (BATCH_JOB, STORED_FILE, HOSTED_MODEL, JOB, POD, SECRET, EVENT, LEASE)}
 
 

@@ -1,15 +1,16 @@
 """What every bucket must do, whoever makes it: the comments of `bucket/port.py` as tests."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import google_crc32c
 import pytest
 
-from nightshift_crds.bucket.port import Bucket, get
-from nightshift_crds.errors import AlreadyExists, Missing
+from nightshift_crds.bucket.port import Bucket, ObjectInfo, get, put_first
+from nightshift_crds.errors import AlreadyExists, Missing, Unavailable
 
 
 async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
@@ -60,6 +61,34 @@ async def test_of_many_create_only_writers_exactly_one_wins(bucket: Bucket) -> N
     winners = [n for n in await asyncio.gather(*map(write, range(20))) if n is not None]
     assert len(winners) == 1
     assert await get(bucket, "race") == str(winners[0]).encode()
+
+
+async def test_of_many_that_write_first_all_see_the_same(bucket: Bucket) -> None:
+    seen = await asyncio.gather(*(put_first(bucket, "first", str(n).encode()) for n in range(10)))
+    assert set(seen) == {await get(bucket, "first")}
+    assert await put_first(bucket, "first", b"late") == seen[0]
+
+
+class Vanishing:
+    """A bucket whose object is taken just when it stood in the way."""
+
+    def __init__(self, inner: Bucket) -> None:
+        self._inner = inner
+
+    async def put(self, key: str, data: bytes, *, create_only: bool) -> ObjectInfo:
+        try:
+            return await self._inner.put(key, data, create_only=create_only)
+        finally:
+            await self._inner.delete(key)
+
+    def read(self, key: str) -> AsyncGenerator[bytes, None]:
+        return self._inner.read(key)
+
+
+async def test_what_goes_while_it_is_seen_is_to_be_written_again(bucket: Bucket) -> None:
+    await bucket.put("gone", b"x", create_only=True)
+    with pytest.raises(Unavailable):
+        await put_first(cast(Bucket, Vanishing(bucket)), "gone", b"y")
 
 
 async def test_a_plain_put_replaces_what_was_there(bucket: Bucket) -> None:

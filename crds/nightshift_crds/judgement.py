@@ -1,13 +1,14 @@
 """Whether an input can be run: facts about its lines against limits and catalogue (contract 8).
 
-Pure. Each line has at most one error; errors are in order of lines and capped, with a last entry that counts the rest.
+The operator judges a batch by it, and `nightshift check` a file that nobody has uploaded yet. Pure. Each line has at
+most one error; errors are in order of lines and capped, with a last entry that counts the rest.
 """
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from nightshift_crds.models import MAX_ERRORS, BatchError, BatchJob, EndpointVerdict, HostedModel, ModelLines, Verdict
-from nightshift_operator.placement import forbidden_fields
+from nightshift_crds.lines import EMBEDDINGS
+from nightshift_crds.models import MAX_ERRORS, BatchError, EndpointVerdict, HostedModel, ModelLines, Verdict
 
 
 @dataclass(frozen=True)
@@ -19,29 +20,25 @@ class Limits:
     max_embedding_inputs: int
 
 
-def find_errors(verdict: Verdict, endpoint: str, models: Collection[HostedModel], limits: Limits) -> list[BatchError]:
+def find_errors(verdict: Verdict, endpoint: str, known: Collection[str], limits: Limits) -> list[BatchError]:
     """List what is wrong with an input for a batch on an endpoint; an empty list accepts it.
 
-    The verdict must hold the endpoint, unless the input is refused as a whole.
+    The verdict must hold the endpoint, unless the input is refused as a whole. `known` names the models that batches on
+    the endpoint can use.
     """
     whole = _find_file_error(verdict, endpoint, limits)
     if whole:
         return [whole]
     found = verdict.endpoints[endpoint]
-    known = {model.spec.name for model in models if is_batchable(model, endpoint)}
     refused = list(_refused_models(found, known))
     by_model = [_model_error(code, line) for lines, code in refused for line in lines.lines]
     by_line = sorted([*found.errors, *by_model], key=lambda error: error.line or 0)
     return _capped(by_line, found.error_count + sum(lines.count for lines, _ in refused))
 
 
-def find_scheduling_errors(batch: BatchJob, model: HostedModel) -> list[BatchError]:
-    """List the fields of `scheduling` that a batch sets though its model does not let it."""
-    message = "Expected no field of 'scheduling' but those that the model lets a batch set."
-    return [
-        BatchError(code="invalid_request", message=message, param=f"scheduling.{field}")
-        for field in forbidden_fields(batch, model)
-    ]
+def batchable_names(models: Iterable[HostedModel], endpoint: str) -> frozenset[str]:
+    """Name the models of a catalogue that batches on an endpoint can use."""
+    return frozenset(model.spec.name for model in models if is_batchable(model, endpoint))
 
 
 def find_model(models: Iterable[HostedModel], name: str, endpoint: str) -> HostedModel | None:
@@ -68,7 +65,7 @@ def _find_file_error(verdict: Verdict, endpoint: str, limits: Limits) -> BatchEr
     if verdict.lines > limits.max_lines:
         message = f"The input file has {verdict.lines} request lines; the limit is {limits.max_lines}."
         return BatchError(code="too_many_tasks", message=message)
-    if endpoint == "/v1/embeddings" and verdict.embedding_inputs > limits.max_embedding_inputs:
+    if endpoint == EMBEDDINGS and verdict.embedding_inputs > limits.max_embedding_inputs:
         message = f"The input file has {verdict.embedding_inputs} inputs; the limit is {limits.max_embedding_inputs}."
         return BatchError(code="too_many_embedding_inputs", message=message)
     return None

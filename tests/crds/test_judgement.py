@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nightshift_crds.judgement import Limits, batchable_names, find_errors, find_model, is_judged
+from nightshift_crds.lines import CHAT, EMBEDDINGS
 from nightshift_crds.models import MAX_ERRORS, BatchError, HostedModel, ModelLines, Verdict
-from nightshift_operator.validation import Limits, find_errors, find_model, is_judged
-from tests.builders import MODEL, a_model
-from tests.operator.builders import CHAT, EMBEDDINGS, a_verdict
+from tests.builders import MODEL, a_model, a_verdict
 
 LIMITS = Limits(max_file_bytes=1_000, max_lines=20, max_embedding_inputs=30)
 OTHER = "other:1b"
@@ -22,7 +22,7 @@ def bad_line(number: int, code: str = "invalid_json_line") -> BatchError:
 def errors_of(
     verdict: Verdict, *models: HostedModel, endpoint: str = CHAT, limits: Limits = LIMITS
 ) -> list[tuple[str, int | None]]:
-    found = find_errors(verdict, endpoint, models or (a_model(),), limits)
+    found = find_errors(verdict, endpoint, batchable_names(models or (a_model(),), endpoint), limits)
     return [(error.code, error.line) for error in found]
 
 
@@ -100,7 +100,7 @@ def test_errors_of_lines_and_of_models_come_in_order_of_lines() -> None:
 @pytest.mark.parametrize(("count", "text"), [(101, "1 more line has an error"), (250, "150 more lines have errors")])
 def test_more_errors_than_are_kept_end_with_how_many_were_left_out(count: int, text: str) -> None:
     found = {"errors": [bad_line(n + 1) for n in range(MAX_ERRORS)], "error_count": count}
-    errors = find_errors(a_verdict(found=found), CHAT, [a_model()], LIMITS)
+    errors = find_errors(a_verdict(found=found), CHAT, {MODEL}, LIMITS)
     assert len(errors) == MAX_ERRORS + 1
     assert errors[-1].line is None
     assert errors[-1].message.startswith(text)
@@ -123,7 +123,7 @@ def verdict_of(kinds: list[str]) -> Verdict:
 @given(st.lists(st.sampled_from(["bad", MODEL, OTHER, "unknown", "rest"]), min_size=1, max_size=300))
 def test_every_line_that_cannot_run_is_listed_once_in_order_or_counted(kinds: list[str]) -> None:
     roomy = Limits(max_file_bytes=1_000, max_lines=1_000, max_embedding_inputs=1)
-    errors = find_errors(verdict_of(kinds), CHAT, [a_model(), a_model(OTHER)], roomy)
+    errors = find_errors(verdict_of(kinds), CHAT, {MODEL, OTHER}, roomy)
     first = next((kind for kind in kinds if kind in {MODEL, OTHER, "unknown"}), None)
     bad = [n + 1 for n, kind in enumerate(kinds) if kind != first or first == "unknown"]
     assert [error.line for error in errors if error.line] == bad[:MAX_ERRORS]
