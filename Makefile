@@ -78,12 +78,16 @@ check: lint types imports ## The quick loop: lint, types, imports, and the tests
 	@$(PYTEST) -q -m "not cluster" tests/crds tests/api tests/operator tests/processor tests/cli tests/layout \
 	  --cov=nightshift_crds --cov=nightshift_operator --cov-config=tests/core.coveragerc --cov-report=term
 
+.PHONY: curl
+curl: # the guide is tested as it is printed
+	@command -v curl >/dev/null || { apt-get update -qq && apt-get install -qqy curl; } || { echo "install curl first"; exit 1; }
+
 .PHONY: cluster
 cluster: install ## Start the Kubernetes that the tests use and leave it running; the first time it is built (about 12 minutes)
 	@$(BIN)/python -m tests.kubernetes
 
 .PHONY: test
-test: check cluster ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model
+test: check curl cluster model-server openai-1 ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model
 	@$(PYTEST) -q -m cluster
 	@$(PYTEST) -q -m "not cluster" tests/e2e
 
