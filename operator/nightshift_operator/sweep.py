@@ -134,31 +134,28 @@ class Sweep:
         _log.info("sweep.file", file=file.id, dry_run=self.settings.sweep_dry_run)
         if self.settings.sweep_dry_run:
             return True
-        if not await self._remove_record(STORED_FILE, file.metadata):
-            return False
-        await self.bucket.delete(names.file_key(file.id))
-        return True
+        with suppress(Missing, Stale):  # gone, or not the one that was judged
+            await self._remove_record(STORED_FILE, file.metadata)
+            await self.bucket.delete(names.file_key(file.id))
+            return True
+        return False
 
     async def _remove_batch(self, batch: BatchJob) -> bool:
         """Remove a batch's record and what it left in the bucket; its result files have a time of their own."""
         _log.info("sweep.batch", batch=batch.id, dry_run=self.settings.sweep_dry_run)
         if self.settings.sweep_dry_run:
             return True
-        if not await self._remove_record(BATCH_JOB, batch.metadata):
-            return False
-        async for info in self.bucket.list(names.batch_prefix(batch.metadata.uid)):
-            await self.bucket.delete(info.key)
-        return True
+        with suppress(Missing, Stale):
+            await self._remove_record(BATCH_JOB, batch.metadata)
+            async for info in self.bucket.list(names.batch_prefix(batch.metadata.uid)):
+                await self.bucket.delete(info.key)
+            return True
+        return False
 
-    async def _remove_record(self, kind: Kind, metadata: ObjectMeta) -> bool:
-        """Delete a record; False if it is gone, or is not the one that was judged."""
-        try:
-            await self.cluster.delete(
-                kind, metadata.namespace, metadata.name, propagation=Propagation.BACKGROUND, uid=metadata.uid
-            )
-        except (Missing, Stale):
-            return False
-        return True
+    async def _remove_record(self, kind: Kind, metadata: ObjectMeta) -> None:
+        await self.cluster.delete(
+            kind, metadata.namespace, metadata.name, propagation=Propagation.BACKGROUND, uid=metadata.uid
+        )
 
     # what the API keeps for hours
 

@@ -343,6 +343,20 @@ async def test_what_is_not_the_sweep_s_is_never_touched(world: World, key: str) 
     assert key in await world.keys()
 
 
+async def test_what_has_gone_since_it_was_judged_is_not_counted_and_its_bytes_are_left_to_whoever_took_it(
+    world: World,
+) -> None:
+    file = await world.add_input()
+    key = await world.add_batch()
+    batch = await world.batch(key)
+    await world.cluster.delete(STORED_FILE, NAMESPACE, file.metadata.name, propagation=Propagation.BACKGROUND)
+    await world.cluster.delete(BATCH_JOB, *key, propagation=Propagation.BACKGROUND)
+    sweep = world.sweep()
+    assert not await sweep._remove_file(file)
+    assert not await sweep._remove_batch(batch)
+    assert await world.keys() == [INPUT_KEY]
+
+
 async def test_a_dry_run_counts_what_it_would_remove_and_removes_nothing(world: World) -> None:
     await own(world)
     await add_input(world, -HOUR)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightshift_crds.cluster import open_cluster
+from nightshift_crds.cluster import is_kubernetes, open_cluster, parse_namespaces
 from nightshift_crds.cluster.apiserver import RateLimit, Reply, delay_s, seconds_ahead
 from nightshift_crds.cluster.kube import holds
 from nightshift_crds.errors import AlreadyExists, Missing, NightshiftError, Refused, Rejected, Stale, Unavailable
@@ -165,6 +165,21 @@ async def test_without_a_kubernetes_to_talk_to_there_is_no_cluster(
 def test_a_rate_that_makes_no_sense_is_refused(rate: str) -> None:
     with pytest.raises(Rejected, match="requests_per_s"):
         open_cluster(f"kubernetes://?requests_per_s={rate}")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("kubernetes://", (True, ())),
+        ("kubernetes://team-a", (True, ("team-a",))),
+        ("kubernetes://team-a,team-b?requests_per_s=10", (True, ("team-a", "team-b"))),
+        ("sqlite:///var/lib/cluster.db", (False, ())),
+    ],
+)
+def test_a_url_says_whether_it_is_a_kubernetes_and_which_namespaces_are_served(
+    url: str, expected: tuple[bool, tuple[str, ...]]
+) -> None:
+    assert (is_kubernetes(url), parse_namespaces(url)) == expected
 
 
 # --- clocks -----------------------------------------------------------------------------------------------------------
