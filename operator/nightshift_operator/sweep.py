@@ -136,7 +136,8 @@ class Sweep:
             return True
         with suppress(Missing, Stale):  # gone, or not the one that was judged
             await self._remove_record(STORED_FILE, file.metadata)
-            await self.bucket.delete(names.file_key(file.id))
+            if not await self._has_record(file.metadata.name):  # one of that name elsewhere is somebody's file
+                await self.bucket.delete(names.file_key(file.id))
             return True
         return False
 
@@ -201,10 +202,12 @@ class Sweep:
         owners |= {m["metadata"]["uid"] async for m in each(self.cluster, BATCH_JOB)}
         return len(infos), [info.key for info in infos if is_orphan(info, owners, now, age)]
 
+    async def _has_record(self, name: str) -> bool:
+        """Look live, in all namespaces, whether there is a StoredFile of a name."""
+        return bool([None async for _ in each(self.cluster, STORED_FILE, Selector(fields=f"metadata.name={name}"))])
+
     async def _remove_orphan(self, key: str) -> bool:
-        owner = owner_of(key)
-        page = await self.cluster.list(STORED_FILE, Selector(fields=f"metadata.name={owner}"), limit=1)
-        if page.items:
+        if await self._has_record(owner_of(key) or ""):
             return False
         _log.info("sweep.orphan", key=key, dry_run=self.settings.sweep_dry_run)
         if not self.settings.sweep_dry_run:

@@ -357,6 +357,18 @@ async def test_what_has_gone_since_it_was_judged_is_not_counted_and_its_bytes_ar
     assert await world.keys() == [INPUT_KEY]
 
 
+async def test_a_record_made_up_in_another_namespace_costs_nobody_a_file(world: World) -> None:
+    file = await world.add_input()
+    impostor = a_file_manifest()
+    impostor["metadata"]["namespace"] = "team-b"
+    await world.cluster.create(STORED_FILE, impostor)
+    world.clock.offset += timedelta(hours=2)
+    assert await sweep_once(world) == (1, 0, 0)
+    assert await world.keys() == [INPUT_KEY]
+    (left,) = await world.all(STORED_FILE)
+    assert left["metadata"]["uid"] == file.metadata.uid
+
+
 async def test_a_dry_run_counts_what_it_would_remove_and_removes_nothing(world: World) -> None:
     await own(world)
     await add_input(world, -HOUR)
