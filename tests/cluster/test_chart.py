@@ -1,6 +1,5 @@
 """The chart by the real Helm: upgrade in the middle of a batch, and uninstall."""
 
-import subprocess
 from typing import TYPE_CHECKING
 
 from tests.cluster.release import SERVICE_MODEL, Release, installed
@@ -27,12 +26,7 @@ def test_an_uninstall_leaves_batches_and_crds(
         release.helm("uninstall", "nightshift", "--wait", "--timeout=2m")
         assert release.batch_job(ended.id)["status"]["phase"] == "COMPLETED"
         kubernetes.kubectl("get", "crd", "batchjobs.nightshift.dev")
-        left = subprocess.run(
-            [*release.tool("kubectl"), "get", "deployments,roles,rolebindings", "--output=name"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        left = release.kubectl("get", "deployments,roles,rolebindings", "--output=name")
         assert "nightshift" not in left
         release.install()
         assert release.client().batches.retrieve(ended.id).status == "completed"
