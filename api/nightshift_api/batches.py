@@ -1,8 +1,7 @@
 """The Batches API: create, get, list, cancel (contract 4)."""
 
 from contextlib import suppress
-from datetime import datetime, timedelta
-from typing import cast
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,127 +10,28 @@ from nightshift_api.bodies import read_body
 from nightshift_api.caller import namespace_of
 from nightshift_api.context import Context
 from nightshift_api.idempotency import claim, find_claimed, hash_asked, parse_key
-from nightshift_api.paging import paginate, parse_cursor, render_page
+from nightshift_api.index import Query
+from nightshift_api.paging import parse_cursor, render_page
 from nightshift_api.parsing import parse_body, parse_fields
 from nightshift_api.progress import is_running, read_running
-from nightshift_api.resources import read_all
+from nightshift_api.rendering import render_batch, visible_phase
 from nightshift_api.responses import respond
 from nightshift_api.wire import (
     ENDPOINTS,
     BatchObject,
-    BatchStatus,
-    BatchUsage,
     CreateBatch,
-    InputDetails,
-    LineProblem,
-    LineProblems,
     ListBatches,
-    OutputDetails,
-    RequestCounts,
 )
 from nightshift_crds import names
-from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Selector, each
+from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE
 from nightshift_crds.errors import AlreadyExists, Conflict, Missing, NotFound, Rejected, Stale, Unavailable
 from nightshift_crds.lifecycle import Phase, Sealing, is_terminal
-from nightshift_crds.models import BatchInput, BatchJob, BatchJobSpec, BatchJobStatus, FilePhase, StoredFile, TokenUsage
-from nightshift_crds.names import IdKind, ResultKind
-from nightshift_crds.records import State, sum_states, usage_of
+from nightshift_crds.models import BatchInput, BatchJob, BatchJobSpec, FilePhase, StoredFile
+from nightshift_crds.names import IdKind
+from nightshift_crds.records import State, sum_states
 
 _CANCEL_TRIES = 10
 _LOST = frozenset({Sealing.EXPIRED, Sealing.FAILED})
-
-
-# --- showing a batch, pure --------------------------------------------------------------------------------------------
-
-
-def render_batch(batch: BatchJob, state: State | None, window_s: int) -> BatchObject:
-    """Show a batch. `state` is what it has come to by the bucket, or None where its status is the truth. Pure."""
-    status = batch.status
-    shown = visible_phase(batch)
-    return BatchObject(
-        id=batch.id,
-        endpoint=batch.spec.endpoint,
-        model=status.model,
-        errors=_render_errors(status) if shown is Phase.FAILED else None,
-        input_file_id=batch.spec.input.file_id or batch.spec.input.uri or "",
-        completion_window=batch.spec.completion_window,
-        status=cast(BatchStatus, shown.lower()),
-        output_file_id=_file_id(batch, state, ResultKind.OUTPUT),
-        error_file_id=_file_id(batch, state, ResultKind.ERROR),
-        created_at=_seconds(batch.created),
-        in_progress_at=_optional_seconds(status.in_progress_at),
-        expires_at=_seconds(status.deadline or batch.created + timedelta(seconds=window_s)),
-        finalizing_at=_optional_seconds(status.finalizing_at),
-        completed_at=_optional_seconds(status.completed_at),
-        failed_at=_optional_seconds(status.failed_at),
-        expired_at=_optional_seconds(status.expired_at),
-        cancelling_at=_optional_seconds(status.cancelling_at or _cancel_asked(batch)),
-        cancelled_at=_optional_seconds(status.cancelled_at),
-        request_counts=_render_counts(status, state),
-        usage=_render_usage(status, state),
-        metadata=batch.spec.metadata,
-    )
-
-
-def visible_phase(batch: BatchJob) -> Phase:
-    """Tell the phase as users see it: from the patch that asks for a cancel on, a batch is cancelling. Pure."""
-    return Phase.CANCELLING if batch.spec.cancel_requested and not is_terminal(batch.phase) else batch.phase
-
-
-def _cancel_asked(batch: BatchJob) -> datetime | None:
-    return batch.spec.cancel_requested_at if visible_phase(batch) is Phase.CANCELLING else None
-
-
-def _render_errors(status: BatchJobStatus) -> LineProblems:
-    return LineProblems(
-        data=[LineProblem(code=e.code, message=e.message, param=e.param, line=e.line) for e in status.errors]
-    )
-
-
-def _file_id(batch: BatchJob, state: State | None, kind: ResultKind) -> str | None:
-    """A result file has an id from its first durable line on, and keeps it."""
-    fixed = batch.status.output_file_id if kind is ResultKind.OUTPUT else batch.status.error_file_id
-    if fixed or state is None:
-        return fixed
-    size = state.output_bytes if kind is ResultKind.OUTPUT else state.error_bytes
-    return batch.result_file_id(kind) if size else None
-
-
-def _render_counts(status: BatchJobStatus, state: State | None) -> RequestCounts:
-    counts = status.counts
-    return RequestCounts(
-        total=counts.total,
-        completed=max(counts.completed, state.completed if state else 0),
-        failed=max(counts.failed, state.failed if state else 0),
-    )
-
-
-def _render_usage(status: BatchJobStatus, state: State | None) -> BatchUsage | None:
-    has_lines = state is not None and state.completed + state.failed > 0
-    fresh = usage_of(state.usage) if state and has_lines else None
-    usage = max((u for u in (status.usage, fresh) if u), key=lambda u: u.total_tokens, default=None)
-    return _render_tokens(usage) if usage else None
-
-
-def _render_tokens(usage: TokenUsage) -> BatchUsage:
-    return BatchUsage(
-        input_tokens=usage.input_tokens,
-        input_tokens_details=InputDetails(cached_tokens=usage.cached_tokens),
-        output_tokens=usage.output_tokens,
-        output_tokens_details=OutputDetails(reasoning_tokens=usage.reasoning_tokens),
-        total_tokens=usage.total_tokens,
-    )
-
-
-def _seconds(moment: datetime) -> int:
-    return int(moment.timestamp())
-
-
-def _optional_seconds(moment: datetime | None) -> int | None:
-    return _seconds(moment) if moment else None
-
-
-# --- the endpoints ----------------------------------------------------------------------------------------------------
 
 
 class Batches:
@@ -155,14 +55,11 @@ class Batches:
     async def list(self, request: Request) -> Response:
         """List batches, newest first, as their status has them."""
         query = parse_fields(ListBatches, request.query_params)
-        batches = await read_all(self._context.cluster, BatchJob, Selector(namespace_of(request)))
-        rows = {batch.id: (_seconds(batch.created), batch) for batch in batches}
-        after = parse_cursor(IdKind.BATCH, query.after, lambda id_: rows[id_][0] if id_ in rows else None)
-        chosen, has_more = paginate(
-            (((at, id_), batch) for id_, (at, batch) in rows.items()), after=after, limit=query.limit
-        )
-        objects = [self._show(batch, None) for batch in chosen]
-        return respond(render_page(objects, has_more=has_more, id_of=lambda item: item.id))
+        namespace = namespace_of(request)
+        index = await self._context.lists.index(BATCH_JOB, namespace)
+        after = parse_cursor(IdKind.BATCH, query.after, partial(index.find, namespace))
+        rows, has_more = index.page(namespace, Query(query.limit, self._context.now().timestamp(), after))
+        return respond(render_page(rows, has_more=has_more))
 
     async def get(self, request: Request) -> Response:
         """Show a batch as it is now."""
@@ -257,16 +154,15 @@ class Batches:
         value = names.parse_id(IdKind.BATCH, batch_id)
         if value is None:
             raise _unknown()
+        name = names.resource_name(IdKind.BATCH, value)
+        if names.uuid7_ms(value) is None:  # not of our making: the uid of a batch that a person has named
+            index = await self._context.lists.index(BATCH_JOB, namespace)
+            row = index.find(namespace, batch_id)
+            name = row.name if row else name
         try:
-            name = names.resource_name(IdKind.BATCH, value)
             return BatchJob.parse(await self._context.cluster.get(BATCH_JOB, namespace, name))
         except Missing:
-            if names.uuid7_ms(value) is not None:  # an id of our making is a name of our making
-                raise _unknown() from None
-        async for manifest in each(self._context.cluster, BATCH_JOB, Selector(namespace)):
-            if manifest["metadata"]["uid"] == str(value):
-                return BatchJob.parse(manifest)
-        raise _unknown()
+            raise _unknown() from None
 
 
 def _build_spec(body: CreateBatch) -> BatchJobSpec:

@@ -1,4 +1,4 @@
-"""What every endpoint is given: the two ports, the settings, and the world's clock and dice."""
+"""What every endpoint is given: the two ports, the lists, the settings, and the world's clock and dice."""
 
 import os
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from nightshift_api.lists import Lists
 from nightshift_api.settings import Settings
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.cluster.port import Cluster
@@ -20,11 +21,16 @@ def _now() -> datetime:
 class Context:
     """Passed to whoever answers requests."""
 
-    cluster: Cluster
+    lists: Lists
     bucket: Bucket
     settings: Settings
     now: Callable[[], datetime] = _now
     randomness: Callable[[int], bytes] = os.urandom
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster, through which whatever is written is soon listed."""
+        return self.lists.cluster
 
     def make_uuid(self) -> UUID:
         """Make a fresh id that sorts by time."""

@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from functools import partial
+from typing import TypeVar
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -12,13 +13,14 @@ from starlette.responses import Response, StreamingResponse
 from nightshift_api.caller import namespace_of
 from nightshift_api.content import measure, open_content
 from nightshift_api.context import Context
-from nightshift_api.paging import paginate, parse_cursor, render_page
+from nightshift_api.index import Query
+from nightshift_api.paging import parse_cursor, render_page
 from nightshift_api.parsing import parse_fields
 from nightshift_api.progress import batch_of
-from nightshift_api.resources import read_all
+from nightshift_api.rendering import created_at, is_live, render_file
 from nightshift_api.responses import respond
 from nightshift_api.upload import Upload, receive_upload
-from nightshift_api.wire import DeletedFile, FileObject, ListFiles
+from nightshift_api.wire import DeletedFile, ListFiles
 from nightshift_crds import names
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Manifest, Propagation, Selector, each
@@ -29,42 +31,6 @@ from nightshift_crds.models import FilePhase, StoredFile, StoredFileSpec, Stored
 from nightshift_crds.names import IdKind
 
 _T = TypeVar("_T")
-
-
-def render_file(file: StoredFile, size: int) -> FileObject:
-    """Show a file; `size` is what can be read of it now. Pure."""
-    status: Literal["uploaded", "processed"] = "processed" if file.status.phase is FilePhase.READY else "uploaded"
-    return FileObject(
-        id=file.id,
-        bytes=size,
-        created_at=created_at(file),
-        expires_at=int(file.status.expires_at.timestamp()) if file.status.expires_at else None,
-        filename=file.spec.filename,
-        purpose=file.spec.purpose,
-        status=status,
-    )
-
-
-def created_at(file: StoredFile) -> int:
-    """Tell when a file came into being, in seconds. Pure.
-
-    It is the time that is in its id: a resource may be made much later (a long upload, a batch that queues), and a list
-    that went by that could not go on behind a file that has been deleted.
-    """
-    value = names.parse_id(IdKind.FILE, file.id)
-    milliseconds = names.uuid7_ms(value) if value else None
-    return int(file.created.timestamp()) if milliseconds is None else milliseconds // 1000
-
-
-def is_live(file: StoredFile, now: datetime) -> bool:
-    """Tell whether a file has come into being and has not expired. Pure."""
-    expires_at = file.status.expires_at
-    return file.status.phase is not None and not (expires_at and expires_at <= now)
-
-
-def is_listed(file: StoredFile, now: datetime) -> bool:
-    """Tell whether a list shows a file: a result file from its first line on. Pure."""
-    return is_live(file, now) and (file.status.phase is FilePhase.READY or file.status.bytes > 0)
 
 
 async def record_file(context: Context, namespace: str, file_id: str, upload: Upload) -> StoredFile:
@@ -127,19 +93,13 @@ class Files:
     async def list(self, request: Request) -> Response:
         """List files, newest first."""
         query = parse_fields(ListFiles, request.query_params)
-        now = self._context.now()
-        files = await read_all(self._context.cluster, StoredFile, Selector(namespace_of(request)))
-        wanted = (file for file in files if is_listed(file, now) and query.purpose in {None, file.spec.purpose})
-        rows = {file.id: (created_at(file), file) for file in wanted}
-        after = parse_cursor(IdKind.FILE, query.after, lambda id_: rows[id_][0] if id_ in rows else None)
-        chosen, has_more = paginate(
-            (((at, id_), file) for id_, (at, file) in rows.items()),
-            after=after,
-            limit=query.limit,
-            descending=query.order == "desc",
-        )
-        objects = [render_file(file, file.status.bytes) for file in chosen]
-        return respond(render_page(objects, has_more=has_more, id_of=lambda item: item.id))
+        namespace = namespace_of(request)
+        index = await self._context.lists.index(STORED_FILE, namespace)
+        after = parse_cursor(IdKind.FILE, query.after, partial(index.find, namespace))
+        now = self._context.now().timestamp()
+        wanted = Query(query.limit, now, after, query.purpose, is_descending=query.order == "desc")
+        rows, has_more = index.page(namespace, wanted)
+        return respond(render_page(rows, has_more=has_more))
 
     async def get(self, request: Request) -> Response:
         """Show a file."""

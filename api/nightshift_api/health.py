@@ -18,8 +18,9 @@ class Healthz:
         self._context = context
 
     async def get(self, _: Request) -> Response:
-        """Answer 200 once the cluster answers and every part that is waited for holds its lease."""
+        """Answer 200 once the cluster answers, the lists are filled and each part waited for holds its lease."""
         await self._context.cluster.list(HOSTED_MODEL, limit=1)
+        self._context.lists.check_ready()
         for lease in self._context.settings.ready_leases:
             namespace, name = lease.split("/")
             try:

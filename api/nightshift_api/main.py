@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from nightshift_api.app import build_app
 from nightshift_api.auth import Keyring
 from nightshift_api.context import Context
+from nightshift_api.lists import following
 from nightshift_api.ownership import claim_bucket
 from nightshift_api.settings import Settings
 from nightshift_api.tls import keeping_certificate
@@ -39,11 +40,12 @@ async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, which uvicorn handles: it stops listening and lets requests end."""
     async with open_cluster(settings.cluster) as cluster, open_bucket(settings.bucket) as bucket:
         await claim_bucket(bucket, settings)
-        app = build_app(Context(cluster, bucket, settings), Keyring(settings.api_keys_file))
-        config = build_config(app, settings)
-        async with keeping_certificate(config.ssl, settings):
-            _log.info("api.started", port=settings.port)
-            await uvicorn.Server(config).serve()
+        async with following(cluster, settings) as lists:
+            app = build_app(Context(lists, bucket, settings), Keyring(settings.api_keys_file))
+            config = build_config(app, settings)
+            async with keeping_certificate(config.ssl, settings):
+                _log.info("api.started", port=settings.port)
+                await uvicorn.Server(config).serve()
 
 
 def build_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:

@@ -47,6 +47,10 @@ class Settings(CommonSettings):
     """Whether to take over a bucket that names another installation as its owner."""
     ready_leases: Annotated[Words, AfterValidator(partial(_check_words, re.compile("[^/]+/[^/]+")))] = ()
     """Leases (`namespace/name`) that must be held for `/healthz` to answer 200: the parts of a local installation."""
+    marks_lease: Annotated[str, Field(pattern="^[^/]+/[^/]+$")] = "nightshift-system/nightshift-api"
+    """Lease (`namespace/name`) in which the API's replicas note how far each other's lists must have come."""
+    list_patience_s: Annotated[float, Field(gt=0)] = 5
+    """Seconds that a list waits for what was written before it; one that is further behind is answered with 503."""
     endpoints: Annotated[
         Words,
         Field(min_length=1, max_length=MAX_ENDPOINTS),

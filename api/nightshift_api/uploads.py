@@ -13,9 +13,10 @@ from starlette.responses import Response
 from nightshift_api.bodies import read_body
 from nightshift_api.caller import namespace_of
 from nightshift_api.context import Context
-from nightshift_api.files import is_live, record_file, render_file
+from nightshift_api.files import record_file
 from nightshift_api.forms import limited, missing, open_form, second, too_large
 from nightshift_api.parsing import parse_body
+from nightshift_api.rendering import is_live, render_file
 from nightshift_api.responses import respond
 from nightshift_api.sessions import (
     Announced,

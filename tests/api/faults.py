@@ -3,12 +3,13 @@
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nightshift_crds.bucket.port import Bucket, ObjectInfo
 from nightshift_crds.cluster.port import (
     EVERYTHING,
+    LEASE,
     PAGE_SIZE,
     Change,
     Cluster,
@@ -40,7 +41,7 @@ class _Plan:
 
 
 class InterruptedCluster(_Plan):
-    """The `Cluster` port over another one."""
+    """The `Cluster` port over another one; every call about a Lease is a `lease`."""
 
     inner: Cluster
 
@@ -54,30 +55,33 @@ class InterruptedCluster(_Plan):
         return self
 
     def alter_lists(self, alter: Callable[[Manifest], Manifest]) -> None:
-        """Show other manifests in lists than there are, as a cluster does whose schema was another one once."""
+        """Show other manifests in lists and watches than there are, as a cluster does whose schema was another once."""
         self._alter = alter
 
+    async def _interrupt_about(self, kind: Kind, call: str) -> None:
+        await self._interrupt("lease" if kind is LEASE else call)
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
-        await self._interrupt("get")
+        await self._interrupt_about(kind, "get")
         return await self.inner.get(kind, namespace, name)
 
     async def list(
         self, kind: Kind, selector: Selector = EVERYTHING, *, limit: int = PAGE_SIZE, after: str | None = None
     ) -> Page:
-        await self._interrupt("list")
+        await self._interrupt_about(kind, "list")
         page = await self.inner.list(kind, selector, limit=min(limit, self.page_size), after=after)
         return Page([self._alter(item) for item in page.items], page.after, page.resource_version)
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
-        await self._interrupt("create")
+        await self._interrupt_about(kind, "create")
         return await self.inner.create(kind, manifest)
 
     async def patch(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
-        await self._interrupt("patch")
+        await self._interrupt_about(kind, "patch")
         return await self.inner.patch(kind, namespace, name, patch)
 
     async def patch_status(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
-        await self._interrupt("patch_status")
+        await self._interrupt_about(kind, "patch_status")
         return await self.inner.patch_status(kind, namespace, name, patch)
 
     async def delete(
@@ -90,11 +94,14 @@ class InterruptedCluster(_Plan):
         uid: str = "",
         grace_s: int | None = None,
     ) -> None:
-        await self._interrupt("delete")
+        await self._interrupt_about(kind, "delete")
         await self.inner.delete(kind, namespace, name, propagation=propagation, uid=uid, grace_s=grace_s)
 
-    def watch(self, kind: Kind, selector: Selector, since: str) -> AsyncGenerator[Change, None]:
-        return self.inner.watch(kind, selector, since)
+    async def watch(self, kind: Kind, selector: Selector, since: str) -> AsyncGenerator[Change, None]:
+        async with aclosing(self.inner.watch(kind, selector, since)) as changes:
+            async for change in changes:
+                await self._interrupt("change")
+                yield replace(change, manifest=self._alter(change.manifest))
 
     async def record_event(self, about: Manifest, *, warning: bool, reason: str, message: str) -> None:
         await self.inner.record_event(about, warning=warning, reason=reason, message=message)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message
 from nightshift_api.app import PREFIXES, build_app
 from nightshift_api.auth import Keyring
 from nightshift_api.context import Context
+from nightshift_api.lists import Lists, following
 from nightshift_api.settings import Settings
 from nightshift_crds import names
 from nightshift_crds.bucket import open_bucket
@@ -60,11 +61,16 @@ class Api:
     stranger: httpx2.AsyncClient
     """Has a key of `OTHER_NAMESPACE`."""
     app: ASGIApp
-    cluster: Cluster
+    lists: Lists
     bucket: Bucket
     clock: Clock
     keys_file: Path
     description: Description
+
+    @property
+    def cluster(self) -> Cluster:
+        """What is written through this is in the lists that are asked for afterwards."""
+        return self.lists.cluster
 
     async def upload(
         self, content: bytes | None = None, *, filename: str = "in.jsonl", **fields: str
@@ -135,13 +141,25 @@ async def open_api(
     loaded = make_settings(folder, **settings)
     loaded.api_keys_file.write_text(render_keys({KEY: NAMESPACE, OTHER_KEY: OTHER_NAMESPACE}))
     clock = Clock()
-    async with open_cluster(loaded.cluster) as cluster, open_bucket(loaded.bucket) as bucket:
-        context = Context(around_cluster(cluster), around_bucket(bucket), loaded, now=clock)
+    async with (
+        open_cluster(loaded.cluster) as cluster,
+        open_bucket(loaded.bucket) as bucket,
+        filled_lists(around_cluster(cluster), loaded) as lists,
+    ):
+        context = Context(lists, around_bucket(bucket), loaded, now=clock)
         app = build_app(context, Keyring(loaded.api_keys_file))
         async with client_of(app) as plain:
             description = json_of(await plain.get(f"{BASE}/openapi.json"), 200)
         async with client_of(app, KEY, description) as client, client_of(app, OTHER_KEY, description) as stranger:
-            yield Api(client, stranger, app, cluster, bucket, clock, loaded.api_keys_file, description)
+            yield Api(client, stranger, app, lists, bucket, clock, loaded.api_keys_file, description)
+
+
+@asynccontextmanager
+async def filled_lists(cluster: Cluster, settings: Settings) -> AsyncIterator[Lists]:
+    async with following(cluster, settings) as lists:
+        for follower in lists.followers.values():
+            await follower.reach(NAMESPACE, 0)
+        yield lists
 
 
 def client_of(app: ASGIApp, key: str | None = None, description: Description | None = None) -> httpx2.AsyncClient:

@@ -69,7 +69,7 @@ async def test_a_head_is_answered_as_the_get_that_it_stands_for(api: Api, path: 
 
 async def test_a_bug_is_told_without_what_it_was(weak: Weak) -> None:
     weak.cluster.before("list", failing(ZeroDivisionError("secret")))
-    answer = await weak.api.client.get("files")
+    answer = await weak.api.client.get("models")
     assert error_of(answer, 500) == (None, None)
     assert "secret" not in answer.text
     assert "Traceback" not in answer.text
@@ -78,7 +78,7 @@ async def test_a_bug_is_told_without_what_it_was(weak: Weak) -> None:
 @pytest.mark.parametrize(("delay_s", "told"), [(0, "1"), (0.4, "1"), (5, "5"), (59.6, "60"), (60, "60"), (3600, "60")])
 async def test_who_is_told_to_come_back_is_told_when(weak: Weak, delay_s: float, told: str) -> None:
     weak.cluster.before("list", failing(Unavailable("secret", delay_s=delay_s)))
-    answer = await weak.api.client.get("files")
+    answer = await weak.api.client.get("models")
     assert error_of(answer, 503) == (None, None)
     assert answer.headers["retry-after"] == told
     assert "secret" not in answer.text
@@ -100,7 +100,7 @@ def test_the_type_of_an_error_follows_its_status(statuses: tuple[int, ...], kind
 
 
 async def test_without_a_test_the_clock_is_the_world_s_and_ids_are_made_of_it(api: Api) -> None:
-    context = Context(api.cluster, api.bucket, make_settings(api.keys_file.parent))
+    context = Context(api.lists, api.bucket, make_settings(api.keys_file.parent))
     before = time.time_ns() // 1_000_000
     ids = {context.make_uuid() for _ in range(100)}
     times = [uuid7_ms(value) for value in ids]
@@ -126,5 +126,5 @@ async def test_a_request_is_one_line_in_the_log_and_no_payload_is_in_it(api: Api
 async def test_a_bug_is_in_the_log_with_its_status(weak: Weak) -> None:
     weak.cluster.before("list", failing(ZeroDivisionError()))
     with capture_logs() as logs:
-        await weak.api.client.get("files")
+        await weak.api.client.get("models")
     assert [(line["event"], line["status"]) for line in logs] == [("http.request", 500)]

@@ -193,6 +193,7 @@ async def test_a_batch_that_its_schema_does_not_allow_breaks_no_list(weak: Weak)
     good, bad = await weak.api.create_batch(), await weak.api.create_batch()
     name = batch_name(bad["id"])
     weak.cluster.alter_lists(lambda m: m | {"status": {"phase": "DREAMING"}} if m["metadata"]["name"] == name else m)
+    await weak.api.cluster.patch(BATCH_JOB, NAMESPACE, name, {"metadata": {"labels": {"touched": "yes"}}})
     assert await weak.api.ids("batches") == [good["id"]]
 
 

@@ -123,6 +123,7 @@ async def test_a_file_that_its_schema_does_not_allow_breaks_no_list(weak: Weak) 
     good, bad = await weak.api.upload(), await weak.api.upload()
     name = file_name(bad["id"])
     weak.cluster.alter_lists(lambda m: m | {"spec": {}} if m["metadata"]["name"] == name else m)
+    await weak.api.cluster.patch(STORED_FILE, NAMESPACE, name, {"metadata": {"labels": {"touched": "yes"}}})
     assert await weak.api.ids("files") == [good["id"]]
 
 

@@ -5,16 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from nightshift_api.paging import Position, paginate, parse_cursor
+from nightshift_api.index import Row
+from nightshift_api.paging import parse_cursor
 from nightshift_crds.cluster.port import BATCH_JOB, Propagation
 from nightshift_crds.errors import Rejected
 from nightshift_crds.models import FilePhase
 from nightshift_crds.names import IdKind
-from tests.api.faults import Weak
 from tests.api.given import add_file, an_id
 from tests.api.harness import Api, batch_name, error_of
 from tests.builders import NAMESPACE, T0
@@ -22,74 +19,12 @@ from tests.builders import NAMESPACE, T0
 UUID4_ID = "batch_5f0e6d5a-6f0c-4f0b-9d43-0a6a3f1c2b7e"
 
 
-def position(second: int, n: int) -> Position:
-    return second, an_id(IdKind.FILE, T0, second * 1000 + n)
-
-
-# --- pure -------------------------------------------------------------------------------------------------------------
-
-positions = st.builds(position, st.integers(0, 3), st.integers(0, 5))
-
-
-def read_all(rows: set[Position], limit: int, *, descending: bool) -> list[Position]:
-    read: list[Position] = []
-    after, has_more = None, True
-    while has_more:
-        page, has_more = paginate(((at, at) for at in rows), after=after, limit=limit, descending=descending)
-        read += page
-        after = read[-1] if read else None
-        assert len(page) == limit or not has_more
-    return read
-
-
-@given(st.sets(positions), st.integers(1, 5), st.booleans())
-def test_pages_put_together_are_the_whole_list_in_order(rows: set[Position], limit: int, descending: bool) -> None:
-    assert read_all(rows, limit, descending=descending) == sorted(rows, reverse=descending)
-
-
-class Reading(RuleBasedStateMachine):
-    """A reader of pages, while rows come and go: what was there all the time is read exactly once, in order."""
-
-    @initialize(rows=st.sets(positions, min_size=1), limit=st.integers(1, 4), descending=st.booleans())
-    def begin(self, rows: set[Position], limit: int, descending: bool) -> None:
-        self.rows, self.limit, self.descending = set(rows), limit, descending
-        self.there_all_the_time = set(rows)
-        self.read: list[Position] = []
-        self.has_more = True
-
-    @rule(row=positions)
-    def insert(self, row: Position) -> None:
-        self.rows.add(row)
-
-    @rule(row=positions)
-    def delete(self, row: Position) -> None:
-        self.rows.discard(row)
-        self.there_all_the_time.discard(row)
-
-    @precondition(lambda self: self.has_more)
-    @rule()
-    def turn_the_page(self) -> None:
-        rows = ((at, at) for at in self.rows)
-        after = self.read[-1] if self.read else None
-        page, self.has_more = paginate(rows, after=after, limit=self.limit, descending=self.descending)
-        self.read += page
-
-    @invariant()
-    def all_is_read_once_in_order(self) -> None:
-        assert self.read == sorted(set(self.read), reverse=self.descending)
-        assert self.has_more or self.there_all_the_time <= set(self.read)
-
-
-TestReading = Reading.TestCase
-TestReading.settings = settings(max_examples=50)
-
-
 def no_more(_: str) -> None:
     """Know no id, as a list does whose objects are gone."""
 
 
 def test_a_cursor_that_is_still_there_is_where_its_object_is() -> None:
-    assert parse_cursor(IdKind.FILE, "any", {"any": 7}.get) == (7, "any")
+    assert parse_cursor(IdKind.FILE, "any", {"any": Row(7, "any", b"{}", "any")}.get) == (7, "any")
 
 
 def test_a_cursor_that_is_gone_is_where_its_id_says() -> None:
@@ -193,10 +128,3 @@ async def test_a_cursor_of_another_list_is_refused(api: Api) -> None:
     batch = await api.create_batch()
     for path, after in (("files", batch["id"]), ("batches", batch["input_file_id"])):
         assert error_of(await api.client.get(path, params={"after": after}), 400) == ("invalid_value", "after")
-
-
-async def test_a_list_has_what_the_cluster_gives_in_many_pages(weak: Weak) -> None:
-    file_id = (await weak.api.upload())["id"]
-    ids = [(await weak.api.create_batch(input_file_id=file_id))["id"] for _ in range(5)]
-    weak.cluster.page_size = 2
-    assert await weak.api.ids("batches") == ids[::-1]

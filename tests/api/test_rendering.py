@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic.alias_generators import to_camel
 
-from nightshift_api.batches import render_batch, visible_phase
-from nightshift_api.files import is_listed, is_live, render_file
+from nightshift_api.rendering import has_content, is_live, render_batch, render_file, visible_phase
 from nightshift_api.wire import BatchObject
 from nightshift_crds.lifecycle import TERMINAL, TIMESTAMPS, Phase
 from nightshift_crds.lines import Usage
@@ -198,15 +197,15 @@ def test_a_file_is_processed_once_its_bytes_are_whole(phase: FilePhase, status: 
 
 
 @pytest.mark.parametrize(
-    ("status", "live", "listed"),
+    ("status", "live", "content"),
     [
         ({}, False, False),
         ({"phase": "Ready"}, True, True),
         ({"phase": "Writing"}, True, False),
         ({"phase": "Writing", "bytes": 1}, True, True),
         ({"phase": "Ready", "expiresAt": timestamp(T0 + timedelta(seconds=1))}, True, True),
-        ({"phase": "Ready", "expiresAt": timestamp(T0)}, False, False),
+        ({"phase": "Ready", "expiresAt": timestamp(T0)}, False, True),
     ],
 )
-def test_a_file_lives_from_its_status_to_its_expiry(status: dict[str, Any], live: bool, listed: bool) -> None:
-    assert (is_live(a_file(status=status), T0), is_listed(a_file(status=status), T0)) == (live, listed)
+def test_a_file_lives_from_its_status_to_its_expiry(status: dict[str, Any], live: bool, content: bool) -> None:
+    assert (is_live(a_file(status=status), T0), has_content(a_file(status=status))) == (live, content)

@@ -23,7 +23,7 @@ from nightshift_crds.errors import Refused, Unavailable
 from nightshift_crds.keys import render_keys
 from nightshift_crds.lines import CHAT
 from tests.api.faults import InterruptedCluster, failing
-from tests.api.harness import BASE, KEY, Clock, client_of, error_of, json_of, make_settings
+from tests.api.harness import BASE, KEY, Clock, client_of, error_of, filled_lists, json_of, make_settings
 from tests.api.schema import Description
 from tests.builders import MODEL, NAMESPACE, a_line, a_model_manifest, jsonl
 
@@ -97,8 +97,12 @@ async def open_guarded(
     loaded = local.model_copy(update={"cluster": cluster_url})
     loaded.api_keys_file.write_text(render_keys({KEY: NAMESPACE}))
     reviewers, clock = Reviewers(), Clock()
-    async with open_cluster(local.cluster) as cluster, open_bucket(local.bucket) as bucket:
-        app = build_app(Context(reviewers.around(cluster), bucket, loaded, now=clock), Keyring(loaded.api_keys_file))
+    async with (
+        open_cluster(local.cluster) as cluster,
+        open_bucket(local.bucket) as bucket,
+        filled_lists(reviewers.around(cluster), loaded) as lists,
+    ):
+        app = build_app(Context(lists, bucket, loaded, now=clock), Keyring(loaded.api_keys_file))
         async with client_of(app) as plain:
             description = json_of(await plain.get(f"{BASE}/openapi.json"), 200)
         async with client_of(app, TOKEN, description) as robot, client_of(app, KEY, description) as person:
@@ -430,8 +434,12 @@ async def open_on_kubernetes(kubeconfig: Path, namespace: str, folder: Path) -> 
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(kubeconfig))
-        async with open_cluster(loaded.cluster) as cluster, open_bucket(loaded.bucket) as bucket:
-            yield build_app(Context(cluster, bucket, loaded, now=clock), Keyring(loaded.api_keys_file)), clock
+        async with (
+            open_cluster(loaded.cluster) as cluster,
+            open_bucket(loaded.bucket) as bucket,
+            filled_lists(cluster, loaded) as lists,
+        ):
+            yield build_app(Context(lists, bucket, loaded, now=clock), Keyring(loaded.api_keys_file)), clock
 
 
 async def until(client: httpx2.AsyncClient, path: str, status: int, clock: Clock) -> None:

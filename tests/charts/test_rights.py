@@ -76,13 +76,16 @@ def test_an_account_may_do_this_across_namespaces_and_no_more(role: str) -> None
     assert rights_of(render(BUCKET), role, "ClusterRoleBinding") == ACROSS_NAMESPACES[role]
 
 
-def test_the_operator_may_hold_its_own_lease_and_touch_no_other() -> None:
+@pytest.mark.parametrize(("role", "setting"), [("api", "NIGHTSHIFT_MARKS_LEASE"), ("operator", "NIGHTSHIFT_LEASE")])
+def test_a_role_may_write_its_own_lease_and_touch_no_other(role: str, setting: str) -> None:
     manifests = render(MATRIX["several namespaces"])
-    create, hold = find(manifests, "Role", "nightshift-lease")["rules"]
+    create, hold = find(manifests, "Role", f"nightshift-{role}-lease")["rules"]
     assert (create["resources"], create["verbs"]) == (["leases"], ["create"])
-    assert hold["resourceNames"] == ["nightshift-operator"]
+    assert hold["resourceNames"] == [f"nightshift-{role}"]
     assert set(hold["verbs"]) == {"get", "update", "patch"}
-    assert environment_of(manifests, "operator")["NIGHTSHIFT_LEASE"] == "nightshift/nightshift-operator"
+    (subject,) = find(manifests, "RoleBinding", f"nightshift-{role}-lease")["subjects"]
+    assert (subject["name"], subject["namespace"]) == (f"nightshift-{role}", "nightshift")
+    assert environment_of(manifests, role)[setting] == f"nightshift/nightshift-{role}"
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)

@@ -15,7 +15,7 @@ from tests.charts.helm import BUCKET, CHART, environment_of, render, run_helm
 ROLES: dict[str, type[Settings]] = {"api": ApiSettings, "operator": OperatorSettings}
 MEANT_FOR_LOCAL = {"host", "listen_fd", "ready_leases"}
 OWN = {
-    "api": {"cluster", "bucket", "installation", "port", "api_keys_file"},
+    "api": {"cluster", "bucket", "installation", "port", "api_keys_file", "marks_lease"},
     "operator": {
         "cluster", "bucket", "installation", "lease", "holder", "image", "service_account", "image_pull_secrets",
         "priority_class", "probe_port",

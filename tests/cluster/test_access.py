@@ -13,7 +13,7 @@ ALLOWED = {
     "api": {
         "get batchjobs", "list batchjobs", "watch batchjobs", "create batchjobs", "patch batchjobs",
         "get storedfiles", "list storedfiles", "create storedfiles", "delete storedfiles", "patch storedfiles/status",
-        "list hostedmodels",
+        "watch storedfiles", "list hostedmodels",
     },
     "operator": {
         "get batchjobs", "list batchjobs", "watch batchjobs", "delete batchjobs", "patch batchjobs/status",

@@ -130,6 +130,7 @@ def _programs(
         "NIGHTSHIFT_API_KEYS_FILE": str(data_dir.keys_file),
         "NIGHTSHIFT_LISTEN_FD": str(listener.fileno()),
         "NIGHTSHIFT_READY_LEASES": f"{_OPERATOR_LEASE},{_RUNNER_LEASE}",
+        "NIGHTSHIFT_MARKS_LEASE": f"{SYSTEM_NAMESPACE}/nightshift-api",
     }
     operator = {"NIGHTSHIFT_PROGRESS_INTERVAL_S": "2"} | common | {"NIGHTSHIFT_LEASE": _OPERATOR_LEASE}
     runner = common | {"NIGHTSHIFT_WORK_DIR": str(data_dir.work_dir), "NIGHTSHIFT_LEASE": _RUNNER_LEASE}

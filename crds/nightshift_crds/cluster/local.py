@@ -324,8 +324,9 @@ class _Store:
 
     def _remove(self, key: _Key, manifest: Manifest) -> None:
         version = self._tick()
+        last = merge(manifest, {"metadata": {"resourceVersion": str(version)}})
         self._db.execute("DELETE FROM objects WHERE kind=? AND namespace=? AND name=?", key.row)
-        self._db.execute("INSERT INTO deletions VALUES (?,?,?)", (version, key.kind, json.dumps(manifest)))
+        self._db.execute("INSERT INTO deletions VALUES (?,?,?)", (version, key.kind, json.dumps(last)))
         self._db.execute(
             "DELETE FROM deletions WHERE version <="
             " (SELECT version FROM deletions ORDER BY version DESC LIMIT 1 OFFSET ?)",

@@ -69,7 +69,10 @@ class ChangeType(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """A hint that an object is not as it was; the manifest may be old when it is read."""
+    """A hint that an object is not as it was; the manifest may be old when it is read.
+
+    Its resourceVersion is that of the change, also of a deletion. Within a namespace changes come in their order.
+    """
 
     type: ChangeType
     manifest: Manifest

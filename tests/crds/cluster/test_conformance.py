@@ -267,6 +267,18 @@ async def test_a_watch_tells_of_deletions_before_it_began(cluster: Cluster) -> N
         assert await follow(changes, 1) == [(ChangeType.DELETED, "old")]
 
 
+async def test_changes_come_in_the_order_of_their_versions_a_deletion_with_its_own(cluster: Cluster) -> None:
+    first = await cluster.create(BATCH_JOB, a_batch_manifest(name="first"))
+    page = await cluster.list(BATCH_JOB, HERE)
+    async with aclosing(cluster.watch(BATCH_JOB, HERE, page.resource_version)) as changes:
+        between = await cluster.create(BATCH_JOB, a_batch_manifest(name="second"))
+        await cluster.delete(BATCH_JOB, NAMESPACE, "first", propagation=Propagation.BACKGROUND)
+        last = await cluster.create(BATCH_JOB, a_batch_manifest(name="third"))
+        versions = [int((await anext(changes)).manifest["metadata"]["resourceVersion"]) for _ in range(3)]
+    written = [int(manifest["metadata"]["resourceVersion"]) for manifest in (first, between, last)]
+    assert written[0] < written[1] == versions[0] < versions[1] < versions[2] == written[2]
+
+
 async def test_an_object_that_stops_matching_is_told_as_deleted(cluster: Cluster) -> None:
     selector = Selector(NAMESPACE, fields="status.settled!=true")
     await in_phase(cluster, "one", Phase.FAILED)
