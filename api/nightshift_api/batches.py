@@ -11,9 +11,10 @@ from nightshift_api.caller import namespace_of
 from nightshift_api.context import Context
 from nightshift_api.idempotency import claim, find_claimed, hash_asked, parse_key
 from nightshift_api.index import Query
+from nightshift_api.joining import Joining
 from nightshift_api.paging import parse_cursor, render_page
 from nightshift_api.parsing import parse_body, parse_fields
-from nightshift_api.progress import is_running, read_running
+from nightshift_api.progress import is_running
 from nightshift_api.rendering import render_batch, visible_phase
 from nightshift_api.responses import respond
 from nightshift_api.wire import (
@@ -28,7 +29,8 @@ from nightshift_crds.errors import AlreadyExists, Conflict, Missing, NotFound, R
 from nightshift_crds.lifecycle import Phase, Sealing, is_terminal
 from nightshift_crds.models import BatchInput, BatchJob, BatchJobSpec, FilePhase, StoredFile
 from nightshift_crds.names import IdKind
-from nightshift_crds.records import State, sum_states
+from nightshift_crds.records import Progress, State, sum_states
+from nightshift_crds.slicelog import read_progress
 
 _CANCEL_TRIES = 10
 _LOST = frozenset({Sealing.EXPIRED, Sealing.FAILED})
@@ -39,6 +41,7 @@ class Batches:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._progress: Joining[dict[int, Progress]] = Joining()
 
     async def create(self, request: Request) -> Response:
         """Create a batch; its content is checked later."""
@@ -117,9 +120,10 @@ class Batches:
 
     async def _show_live(self, batch: BatchJob) -> BatchObject:
         """Show a batch with its progress. Where that has gaps it may be being cleared: look again, it has ended."""
-        progress = await read_running(self._context.bucket, batch)
-        if progress is None:
+        if not is_running(batch):
             return self._show(batch, None)
+        uid = batch.metadata.uid
+        progress = await self._progress.read(uid, partial(read_progress, self._context.bucket, uid))
         if len(progress) < (batch.status.slices or 1):
             batch = await self._find(batch.metadata.namespace, batch.id)
         state = sum_states(found.state for found in progress.values()) if is_running(batch) else None

@@ -1,12 +1,9 @@
-"""What a running batch has come to, read from the bucket: fresher than its status, and never falling (design 5)."""
+"""Batches while they run: whether the bucket is fresher than their status (design 5), and which one writes a file."""
 
-from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.cluster.port import BATCH_JOB, Cluster
 from nightshift_crds.errors import Missing
 from nightshift_crds.lifecycle import Phase
 from nightshift_crds.models import BatchJob, StoredFile
-from nightshift_crds.records import Progress
-from nightshift_crds.slicelog import read_progress
 
 _RUNNING = frozenset({Phase.IN_PROGRESS, Phase.FINALIZING, Phase.CANCELLING})
 
@@ -14,11 +11,6 @@ _RUNNING = frozenset({Phase.IN_PROGRESS, Phase.FINALIZING, Phase.CANCELLING})
 def is_running(batch: BatchJob) -> bool:
     """Tell whether the bucket may know more of a batch than its status does. Pure."""
     return batch.phase in _RUNNING
-
-
-async def read_running(bucket: Bucket, batch: BatchJob) -> dict[int, Progress] | None:
-    """Read the progress of every slice that has one; None where the status alone is the truth."""
-    return await read_progress(bucket, batch.metadata.uid) if is_running(batch) else None
 
 
 async def batch_of(cluster: Cluster, file: StoredFile) -> BatchJob | None:

@@ -1,5 +1,6 @@
 """`POST` and `GET /batches`: what is taken, what is refused first, and what is shown (contract 4.1 to 4.4, 14)."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -206,6 +207,21 @@ async def test_a_running_batch_shows_what_is_durable_before_its_status_knows(api
     assert shown["usage"]["input_tokens"] == 7
     assert shown["output_file_id"] == batch.result_file_id(ResultKind.OUTPUT)
     assert shown["error_file_id"] == batch.result_file_id(ResultKind.ERROR)
+
+
+async def test_those_who_poll_a_batch_at_once_share_its_reads(weak: Weak) -> None:
+    batch = await a_batch_in(weak.api, Phase.IN_PROGRESS, counts={"total": 9})
+    log = SliceLog(weak.api.bucket, batch.metadata.uid)
+    await log.append([b"{}\n"] * 3)
+    reads: list[None] = []
+
+    async def count() -> None:
+        reads.append(None)
+
+    weak.bucket.before("list", *[count] * 20)
+    answers = await asyncio.gather(*(weak.api.get(f"batches/{batch.id}") for _ in range(20)))
+    assert [answer["request_counts"]["completed"] for answer in answers] == [3] * 20
+    assert len(reads) < 10
 
 
 async def test_slices_and_their_later_writers_are_counted_once(api: Api) -> None:
