@@ -16,7 +16,6 @@ from nightshift_api.following import Follower, Listed
 from nightshift_api.index import Index, Row
 from nightshift_api.marks import MarksLease
 from nightshift_api.rendering import created_at, has_content, render_batch, render_file
-from nightshift_api.resources import parse_readable
 from nightshift_api.settings import Settings
 from nightshift_crds.cluster.port import (
     BATCH_JOB,
@@ -34,13 +33,14 @@ from nightshift_crds.cluster.port import (
 from nightshift_crds.errors import Refused, Unavailable
 from nightshift_crds.models import BatchJob, StoredFile
 from nightshift_crds.names import IdKind
+from nightshift_crds.reading import parse_known
 
 _log = structlog.get_logger()
 
 
 def row_of_batch(window_s: int, manifest: Manifest) -> Row | None:
     """Give the row of a BatchJob, as its status has it."""
-    batch = parse_readable(BatchJob, manifest)
+    batch = parse_known(BatchJob, manifest)
     if batch is None:
         return None
     shown = render_batch(batch, None, window_s)
@@ -49,7 +49,7 @@ def row_of_batch(window_s: int, manifest: Manifest) -> Row | None:
 
 def row_of_file(manifest: Manifest) -> Row | None:
     """Give the row of a StoredFile, if there is something to be read."""
-    file = parse_readable(StoredFile, manifest)
+    file = parse_known(StoredFile, manifest)
     if file is None or not has_content(file):
         return None
     shown = render_file(file, file.status.bytes).model_dump_json().encode()

@@ -5,12 +5,12 @@ from starlette.responses import Response
 
 from nightshift_api.caller import namespace_of
 from nightshift_api.context import Context
-from nightshift_api.resources import read_all
 from nightshift_api.responses import respond
 from nightshift_api.wire import ModelList, ModelObject
 from nightshift_crds.cluster.port import Selector
 from nightshift_crds.errors import NotFound
 from nightshift_crds.models import HostedModel
+from nightshift_crds.reading import read_known
 
 _OWNER = "nightshift"
 
@@ -39,5 +39,5 @@ class Models:
         return respond(found)
 
     async def _catalogue(self, request: Request) -> dict[str, ModelObject]:
-        models = await read_all(self._context.cluster, HostedModel, Selector(namespace_of(request)))
+        models = await read_known(self._context.cluster, HostedModel, Selector(namespace_of(request)))
         return {model.spec.name: render_model(model) for model in sorted(models, key=lambda m: m.spec.name)}

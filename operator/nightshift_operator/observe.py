@@ -5,15 +5,15 @@ from datetime import datetime, timedelta
 
 from nightshift_crds import names
 from nightshift_crds.bucket.port import Bucket, get
-from nightshift_crds.cluster.port import BATCH_JOB, HOSTED_MODEL, JOB, NODE, POD, STORED_FILE, Cluster, Selector, each
+from nightshift_crds.cluster.port import BATCH_JOB, JOB, NODE, POD, STORED_FILE, Cluster, Selector, each
 from nightshift_crds.errors import Missing, Refused
 from nightshift_crds.lifecycle import Phase, is_terminal
 from nightshift_crds.models import BatchJob, HostedModel, StoredFile, Verdict
 from nightshift_crds.names import IdKind, Step, job_name
+from nightshift_crds.reading import read_known
 from nightshift_crds.records import State, decode_manifest, sum_states
 from nightshift_crds.slicelog import last_end, read_progress
 from nightshift_operator.facts import Job, JobState, Node, Observed, Sealed
-from nightshift_operator.parsing import parse_known
 from nightshift_operator.pods import parse_job, parse_node
 from nightshift_operator.sources import key_of_uri
 
@@ -105,8 +105,7 @@ class Observer:
             return judged
 
     async def _models(self, batch: BatchJob) -> tuple[HostedModel, ...]:
-        manifests = each(self.cluster, HOSTED_MODEL, Selector(batch.metadata.namespace))
-        return tuple([model async for manifest in manifests if (model := parse_known(HostedModel, manifest))])
+        return tuple(await read_known(self.cluster, HostedModel, Selector(batch.metadata.namespace)))
 
     async def _job(self, batch: BatchJob, step: Step) -> Job | None:
         """Read a Job of this batch and its pods; a stranger of the same name is none of ours."""

@@ -18,7 +18,7 @@ from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Cluster, Kind, 
 from nightshift_crds.errors import Missing, Stale, Unavailable
 from nightshift_crds.lifecycle import is_terminal
 from nightshift_crds.models import BatchJob, FilePhase, ObjectMeta, StoredFile
-from nightshift_operator.parsing import parse_known
+from nightshift_crds.reading import parse_known
 from nightshift_operator.retention import (
     is_expired,
     is_orphan,
