@@ -7,9 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from nightshift_crds.lines import CHAT, EMBEDDINGS
-from nightshift_crds.models import MAX_ENDPOINTS
-from nightshift_crds.settings import CommonSettings, Words
+from nightshift_crds.lines import DEFAULT_ENDPOINTS
+from nightshift_crds.settings import CommonSettings, Endpoints, Words
 
 MIB = 1 << 20
 
@@ -47,12 +46,10 @@ class Settings(CommonSettings):
     """Whether to take over a bucket that names another installation as its owner."""
     ready_leases: Annotated[Words, AfterValidator(partial(_check_words, re.compile("[^/]+/[^/]+")))] = ()
     """Leases (`namespace/name`) that must be held for `/healthz` to answer 200: the parts of a local installation."""
-    endpoints: Annotated[
-        Words,
-        Field(min_length=1, max_length=MAX_ENDPOINTS),
-        AfterValidator(partial(_check_words, re.compile("/v1/[a-z0-9/_-]{1,60}"))),
-    ] = (CHAT, EMBEDDINGS)
-    """Endpoints that a batch may name, separated by commas."""
+    endpoints: Endpoints = DEFAULT_ENDPOINTS
+    """Endpoints that a batch may name, separated by commas; the model's HostedModel must list the batch's too. Checks
+    know `/v1/completions`, `/v1/responses`, `/v1/rerank` and `/v1/score` besides; of any other only that it needs a
+    model. Each costs up to 12 KB in the status of an uploaded file, all together at most 64 KB."""
     max_file_bytes: Annotated[int, Field(ge=1)] = 100 * MIB
     """Size of an uploaded file in bytes; a larger one is answered with 413 while it arrives."""
     max_upload_part_bytes: Annotated[int, Field(ge=1)] = 64 * MIB
