@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from nightshift_api.settings import Settings as ApiSettings
 from nightshift_cli.check import CheckSettings
 from nightshift_cli.local.runner import RunnerSettings
+from nightshift_cli.local.setup import LocalSettings
 from nightshift_crds.lifecycle import Phase, render_diagram
 from nightshift_crds.models import RESOURCES, Resource
 from nightshift_crds.schema import build_crd
@@ -37,6 +38,7 @@ _ROLES: dict[str, type[Settings]] = {
     "nightshift-processor inspect": InspectSettings,
     "nightshift-processor run": RunSettings,
     "nightshift-processor seal": SealSettings,
+    "nightshift local": LocalSettings,
     "Job runner of nightshift local": RunnerSettings,
     "nightshift check": CheckSettings,
 }

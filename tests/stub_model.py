@@ -1,12 +1,13 @@
-"""A model server for tests: OpenAI's answers in a given time, faults on demand, and a record of what was asked.
+"""A model server for tests: vLLM's answers in a given time, faults on demand, and a record of what was asked.
 
-Run as a program it prints its port. `GET /asked` gives how often each prompt was answered; a prompt says by its words
-what shall happen: `fail:400`, `fail-once:503`, `not-json`, `pretty`, `slow:SECONDS`, `drop`, and `hold` until `let_go`
-is set.
+Run as a program it prints its port. `GET /asked` gives how often each prompt was answered, `GET /digests` the SHA-256
+of the body that it last came in; a prompt says by its words what shall happen: `fail:400`, `fail-once:503`, `not-json`,
+`pretty`, `slow:SECONDS`, `drop`, and `hold` until `let_go` is set.
 """
 
 import argparse
 import asyncio
+import hashlib
 import json
 import re
 from collections import Counter
@@ -22,6 +23,7 @@ class StubModel:
         self._latency_s = latency_s
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
+        self.digests: dict[str, str] = {}
         self.in_flight = 0
         self.most_in_flight = 0
         self.let_go = asyncio.Event()
@@ -30,8 +32,13 @@ class StubModel:
     def build_app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_post("/v1/completions", self.complete)
+        app.router.add_post("/v1/responses", self.respond)
         app.router.add_post("/v1/embeddings", self.embed)
+        app.router.add_post("/v1/rerank", self.rerank)
+        app.router.add_post("/v1/score", self.score)
         app.router.add_get("/asked", self.show)
+        app.router.add_get("/digests", self.show_digests)
         return app
 
     async def was_asked(self, times: int) -> None:
@@ -42,6 +49,9 @@ class StubModel:
 
     async def show(self, _: web.Request) -> web.Response:
         return web.json_response({"asked": self.asked, "answered": self.answered, "most": self.most_in_flight})
+
+    async def show_digests(self, _: web.Request) -> web.Response:
+        return web.json_response(self.digests)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
@@ -58,6 +68,49 @@ class StubModel:
         }
         return await self._answer(request, prompt, answer)
 
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        prompt = str(body["prompt"])
+        usage = {"prompt_tokens": len(prompt), "completion_tokens": 2, "total_tokens": len(prompt) + 2}
+        choices = [{"index": 0, "text": f"echo {prompt}", "logprobs": None, "finish_reason": "stop"}]
+        answer = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": body["model"]}
+        return await self._answer(request, prompt, answer | {"choices": choices, "usage": usage})
+
+    async def respond(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        prompt = str(body["input"])
+        usage = {
+            "input_tokens": len(prompt),
+            "input_tokens_details": {"cached_tokens": 1},
+            "output_tokens": 5,
+            "output_tokens_details": {"reasoning_tokens": 3},
+            "total_tokens": len(prompt) + 5,
+        }
+        content = [{"type": "output_text", "text": f"echo {prompt}", "annotations": []}]
+        output = [{"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}]
+        answer = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": body["model"]}
+        return await self._answer(request, prompt, answer | {"output": output, "usage": usage})
+
+    async def rerank(self, request: web.Request) -> web.StreamResponse:
+        """Order documents as vLLM did before it told `prompt_tokens` too."""
+        body = json.loads(await request.read())
+        query, documents = str(body["query"]), body["documents"]
+        results = [
+            {"index": n, "document": {"text": text}, "relevance_score": 1 / (n + 1)} for n, text in enumerate(documents)
+        ]
+        usage = {"total_tokens": len(query) + sum(map(len, documents))}
+        answer = {"id": "rerank-1", "model": body["model"], "usage": usage, "results": results}
+        return await self._answer(request, query, answer)
+
+    async def score(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        prompt, others = str(body["text_1"]), body["text_2"]
+        data = [{"index": n, "object": "score", "score": 0.5} for n in range(len(others))]
+        tokens = len(prompt) + sum(map(len, others))
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": None}
+        answer = {"id": "embd-1", "object": "list", "created": 1, "model": body["model"], "data": data, "usage": usage}
+        return await self._answer(request, prompt, answer)
+
     async def embed(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
         usage = {"prompt_tokens": 3, "total_tokens": 3}
@@ -66,6 +119,7 @@ class StubModel:
 
     async def _answer(self, request: web.Request, prompt: str, answer: dict[str, Any]) -> web.StreamResponse:
         self.asked[prompt] += 1
+        self.digests[prompt] = hashlib.sha256(await request.read()).hexdigest()
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self._news.set()

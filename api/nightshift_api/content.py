@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from nightshift_api.ranges import choose_part
+from nightshift_api.wire import Ranged
 from nightshift_crds import names
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.errors import Missing
@@ -15,10 +17,24 @@ from nightshift_crds.slicelog import read_lines, read_progress
 
 @dataclass(frozen=True)
 class Content:
-    """A snapshot: so many bytes, whole lines."""
+    """A snapshot: so many bytes, whole lines.
+
+    Attributes:
+        size: of the file as it is now.
+        chunks: its bytes, or those of `part`.
+        part: the range that was asked for; None is all of it.
+        is_whole: whether nothing will come to it any more.
+        etag: names the bytes of a file that is whole, in HTTP's spelling.
+    """
 
     size: int
     chunks: AsyncIterator[bytes]
+    part: range | None = None
+    is_whole: bool = False
+    etag: str | None = None
+
+
+EVERYTHING = Ranged()
 
 
 async def measure(bucket: Bucket, file: StoredFile) -> int:
@@ -28,14 +44,14 @@ async def measure(bucket: Bucket, file: StoredFile) -> int:
     return (await _find_lines(bucket, file.spec.source)).size
 
 
-async def open_content(bucket: Bucket, file: StoredFile) -> Content:
+async def open_content(bucket: Bucket, file: StoredFile, asked: Ranged = EVERYTHING) -> Content:
     """Open what can be read of a file and read the first of it, so that what fails at once does so here.
 
-    Raises `Missing`.
+    Raises `Missing` and `RangeNotSatisfiable`.
     """
-    found = await _find_bytes(bucket, file)
+    found = await find_content(bucket, file, asked)
     first = await anext(found.chunks, b"")
-    return Content(found.size, _go_on(first, found.chunks))
+    return replace(found, chunks=_go_on(first, found.chunks))
 
 
 async def _go_on(first: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -44,14 +60,29 @@ async def _go_on(first: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[byt
         yield chunk
 
 
-async def _find_bytes(bucket: Bucket, file: StoredFile) -> Content:
+async def find_content(bucket: Bucket, file: StoredFile, asked: Ranged = EVERYTHING) -> Content:
+    """Find what can be read of a file, and read nothing of it yet.
+
+    A file that grows has no ranges: what is there of it now may have another place in it later.
+
+    Raises `Missing` and `RangeNotSatisfiable`.
+    """
     if file.status.phase is not FilePhase.READY:
         return await _find_lines(bucket, file.spec.source)
     key = names.file_key(file.id)
     info = await bucket.head(key)
     if info is None:
         raise Missing(key)
-    return Content(info.size, bucket.read(key))
+    etag = _etag_of(file)
+    part = choose_part(asked, info.size, etag)
+    chunks = bucket.read(key, part.start, part.stop) if part else bucket.read(key)
+    return Content(info.size, chunks, part, is_whole=True, etag=etag)
+
+
+def _etag_of(file: StoredFile) -> str | None:
+    """Name the bytes of a file; those of one that is whole never change."""
+    status = file.status
+    return None if status.crc32c is None else f'"{status.crc32c:08x}-{status.bytes:x}"'
 
 
 async def _find_lines(bucket: Bucket, source: FileSource) -> Content:

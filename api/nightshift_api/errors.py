@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from nightshift_api.ranges import RangeNotSatisfiable
 from nightshift_api.wire import ErrorDetails, ErrorObject
 from nightshift_crds.errors import Conflict, Rejected, Unavailable
 
@@ -36,7 +37,9 @@ def _type(status: int) -> Literal["invalid_request_error", "rate_limit_error", "
 def on_rejected(_: Request, error: Exception) -> Response:
     """Answer a request that its sender must change; a conflict is for good, and SDKs would retry it otherwise."""
     assert isinstance(error, Rejected)
-    headers = {"x-should-retry": "false"} if isinstance(error, Conflict) else None
+    headers = {"x-should-retry": "false"} if isinstance(error, Conflict) else {}
+    if isinstance(error, RangeNotSatisfiable):
+        headers["content-range"] = f"bytes */{error.size}"
     return respond(error.status, error.message, code=error.code, param=error.param, headers=headers)
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from nightshift_api.caller import namespace_of
-from nightshift_api.content import measure, open_content
+from nightshift_api.content import Content, find_content, measure, open_content
 from nightshift_api.context import Context
 from nightshift_api.index import Query
 from nightshift_api.paging import parse_cursor, render_page
@@ -20,7 +20,7 @@ from nightshift_api.progress import batch_of
 from nightshift_api.rendering import created_at, is_live, render_file
 from nightshift_api.responses import respond
 from nightshift_api.upload import Upload, receive_upload
-from nightshift_api.wire import DeletedFile, ListFiles
+from nightshift_api.wire import MORE, DeletedFile, ListFiles, Ranged
 from nightshift_crds import names
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Manifest, Propagation, Selector, each
@@ -31,6 +31,7 @@ from nightshift_crds.models import FilePhase, StoredFile, StoredFileSpec, Stored
 from nightshift_crds.names import IdKind
 
 _T = TypeVar("_T")
+_BYTES = "application/octet-stream"
 
 
 async def record_file(context: Context, namespace: str, file_id: str, upload: Upload) -> StoredFile:
@@ -107,10 +108,14 @@ class Files:
         return respond(render_file(file, size))
 
     async def content(self, request: Request) -> Response:
-        """Download a file, or as much of it as there is."""
-        file, content = await self._look(request, open_content)
-        headers = {"content-length": str(content.size), "content-disposition": _disposition(file.spec.filename)}
-        return StreamingResponse(content.chunks, headers=headers, media_type="application/octet-stream")
+        """Download a file or a part of it, or as much of it as there is."""
+        if request.method == "HEAD":  # has no ranges, and needs no bytes
+            file, content = await self._look(request, find_content)
+            return Response(headers=_describe(file, content), media_type=_BYTES)
+        asked = Ranged.model_validate({name: request.headers.get(name) for name in ("Range", "If-Range")})
+        file, content = await self._look(request, partial(open_content, asked=asked))
+        headers = _describe(file, content)
+        return StreamingResponse(content.chunks, 206 if content.part else 200, headers, media_type=_BYTES)
 
     async def delete(self, request: Request) -> Response:
         """Delete a file that no unfinished batch uses."""
@@ -164,6 +169,21 @@ class Files:
 
 def _unknown() -> NotFound:
     return NotFound("No such file.", param="id")
+
+
+def _describe(file: StoredFile, content: Content) -> dict[str, str]:
+    """Write the headers of a download. Pure."""
+    headers = {
+        "content-length": str(content.size if content.part is None else len(content.part)),
+        "content-disposition": _disposition(file.spec.filename),
+        "accept-ranges": "bytes" if content.is_whole else "none",
+        MORE: "false" if content.is_whole else "true",
+    }
+    if content.etag:
+        headers["etag"] = content.etag
+    if content.part:
+        headers["content-range"] = f"bytes {content.part.start}-{content.part.stop - 1}/{content.size}"
+    return headers
 
 
 def _disposition(filename: str) -> str:

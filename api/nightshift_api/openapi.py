@@ -11,7 +11,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from nightshift_api.routes import Operation
-from nightshift_api.wire import ErrorObject, Wire
+from nightshift_api.wire import MORE, ErrorObject, Wire
 
 _REFERENCE = "#/components/schemas/{model}"
 _ALWAYS = (401, 403, 500, 503)
@@ -51,7 +51,7 @@ def _describe(operation: Operation, references: dict[type[Wire], Any]) -> dict[s
             *_parameters("query", operation.query),
             *_parameters("header", operation.headers),
         ],
-        "responses": {"200": {"description": "OK", "content": _answer(operation.answer, references)}},
+        "responses": _answers(operation.answer, references),
     }
     error = {"description": "Error", "content": {"application/json": {"schema": references[ErrorObject]}}}
     described["responses"] |= {str(status): error for status in (*operation.errors, *_ALWAYS)}
@@ -62,10 +62,15 @@ def _describe(operation: Operation, references: dict[type[Wire], Any]) -> dict[s
     return described
 
 
-def _answer(model: type[Wire] | None, references: dict[type[Wire], Any]) -> dict[str, Any]:
-    if model is None:
-        return {"application/octet-stream": {"schema": _BYTES}}
-    return {"application/json": {"schema": references[model]}}
+def _answers(model: type[Wire] | None, references: dict[type[Wire], Any]) -> dict[str, Any]:
+    if model:
+        return {"200": {"description": "OK", "content": {"application/json": {"schema": references[model]}}}}
+    whole = {
+        "description": "The file, or as much of it as there is",
+        "headers": {MORE: {"schema": {"type": "string", "enum": ["true", "false"]}}},
+        "content": {"application/octet-stream": {"schema": _BYTES}},
+    }
+    return {"200": whole, "206": whole | {"description": "The range that was asked for"}}
 
 
 def _body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:

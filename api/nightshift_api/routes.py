@@ -26,6 +26,7 @@ from nightshift_api.wire import (
     ListObject,
     ModelList,
     ModelObject,
+    Ranged,
     UploadObject,
     UploadPart,
     Wire,
@@ -40,7 +41,7 @@ class Operation:
 
     Attributes:
         path: below the prefix, with Starlette's path parameters.
-        answer: what a 200 holds; None is the bytes of a file.
+        answer: what a 200 holds; None is the bytes of a file, and with a 206 a part of them.
         form_file: the part of the form that is a file.
         errors: statuses that it may answer with besides those that every call may.
     """
@@ -66,7 +67,15 @@ def build_operations(context: Context) -> list[Operation]:
         Operation("GET", "/files", files.list, "List files", ListObject[FileObject], query=ListFiles, errors=(400,)),
         Operation("GET", "/files/{file_id}", files.get, "Get a file", FileObject, errors=(404,)),
         Operation("DELETE", "/files/{file_id}", files.delete, "Delete a file", DeletedFile, errors=(404, 409)),
-        Operation("GET", "/files/{file_id}/content", files.content, "Download a file", None, errors=(404,)),
+        Operation(
+            "GET",
+            "/files/{file_id}/content",
+            files.content,
+            "Download a file",
+            None,
+            headers=Ranged,
+            errors=(404, 416),
+        ),
         Operation(
             "POST",
             "/batches",

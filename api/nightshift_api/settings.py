@@ -7,9 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from nightshift_crds.lines import CHAT, EMBEDDINGS
-from nightshift_crds.models import MAX_ENDPOINTS
-from nightshift_crds.settings import CommonSettings, Words
+from nightshift_crds.lines import DEFAULT_ENDPOINTS
+from nightshift_crds.settings import CommonSettings, Endpoints, Words
 
 MIB = 1 << 20
 
@@ -51,12 +50,10 @@ class Settings(CommonSettings):
     """Lease (`namespace/name`) in which the API's replicas note how far each other's lists must have come."""
     list_patience_s: Annotated[float, Field(gt=0)] = 5
     """Seconds that a list waits for what was written before it; one that is further behind is answered with 503."""
-    endpoints: Annotated[
-        Words,
-        Field(min_length=1, max_length=MAX_ENDPOINTS),
-        AfterValidator(partial(_check_words, re.compile("/v1/[a-z0-9/_-]{1,60}"))),
-    ] = (CHAT, EMBEDDINGS)
-    """Endpoints that a batch may name, separated by commas."""
+    endpoints: Endpoints = DEFAULT_ENDPOINTS
+    """Endpoints that a batch may name, separated by commas; the model's HostedModel must list the batch's too. Checks
+    know `/v1/completions`, `/v1/responses`, `/v1/rerank` and `/v1/score` besides; of any other only that it needs a
+    model. Each costs up to 12 KB in the status of an uploaded file, all together at most 64 KB."""
     max_file_bytes: Annotated[int, Field(ge=1)] = 100 * MIB
     """Size of an uploaded file in bytes; a larger one is answered with 413 while it arrives."""
     max_upload_part_bytes: Annotated[int, Field(ge=1)] = 64 * MIB

@@ -76,6 +76,17 @@ class Idempotent(Wire):
     ] = None
 
 
+MORE = "Nightshift-More"
+"""Header of a download: `true` while a batch still writes to the file, `false` once it is whole."""
+
+
+class Ranged(Wire):
+    """Headers of a download that asks for a part of a file."""
+
+    range: Annotated[str | None, Field(alias="Range")] = None
+    if_range: Annotated[str | None, Field(alias="If-Range")] = None
+
+
 class ListBatches(Wire):
     """Query of `GET /batches`."""
 

@@ -22,9 +22,9 @@ from nightshift_crds import inspection, judgement
 from nightshift_crds.errors import Rejected
 from nightshift_crds.inspection import Inspection
 from nightshift_crds.judgement import find_errors
-from nightshift_crds.lines import CHAT, EMBEDDINGS, request_of
+from nightshift_crds.lines import DEFAULT_ENDPOINTS, request_of
 from nightshift_crds.models import BatchError, Verdict
-from nightshift_crds.settings import Settings, Words
+from nightshift_crds.settings import Endpoints, Settings
 
 STDIN = Path("-")
 _ACCEPTED, _REFUSED, _INTERRUPTED = 0, 1, 130
@@ -35,7 +35,7 @@ _CHUNK_BYTES = _MIB
 class CheckSettings(Settings):
     """Settings of `nightshift check`: those of the installation that the file is for."""
 
-    endpoints: Annotated[Words, Field(min_length=1)] = (CHAT, EMBEDDINGS)
+    endpoints: Endpoints = DEFAULT_ENDPOINTS
     """Endpoints that a batch may name, separated by commas."""
     max_file_bytes: Annotated[int, Field(ge=1)] = 100 * _MIB
     """Size of an input in bytes."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from nightshift_cli.check import Check, check
-from nightshift_cli.local.setup import DataDir, parse_keys, parse_model_keys, parse_models, write_keys
+from nightshift_cli.local.setup import DataDir, LocalSettings, parse_keys, parse_model_keys, parse_models, write_keys
 from nightshift_cli.local.supervisor import Installation, lock_data_dir, supervise
 from nightshift_cli.submit import Submission, submit
 from nightshift_crds.errors import Rejected, Unavailable
@@ -46,7 +46,8 @@ def local(port: int, data_dir: Path, concurrency: int, **options: tuple[str, ...
 
     Settings of the roles are taken from the environment, as NIGHTSHIFT_... (docs/settings.md).
     """
-    models = parse_models(options["models"], parse_model_keys(options["model_keys"], os.environ), concurrency)
+    model_keys = parse_model_keys(options["model_keys"], os.environ)
+    models = parse_models(options["models"], model_keys, concurrency, LocalSettings.load(os.environ).endpoints)
     given = parse_keys(options["api_keys"])
     directory = DataDir(data_dir.absolute())
     configure_logs("local")

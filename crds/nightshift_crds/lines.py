@@ -8,6 +8,7 @@ rules: contract 8, 9 and 10. Messages say what was expected, never what stood th
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
@@ -16,10 +17,24 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 MAX_CUSTOM_ID_CHARS = 512
 MAX_MODEL_CHARS = 256
 CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
+RERANK = "/v1/rerank"
+RESPONSES = "/v1/responses"
+SCORE = "/v1/score"
+DEFAULT_ENDPOINTS = (CHAT, EMBEDDINGS)
+"""What batches may be on where nobody says otherwise (contract 15, row 11)."""
 
-REQUIRED_OF_BODY: Mapping[str, str] = {CHAT: "messages", EMBEDDINGS: "input"}
-"""The field besides `model` without which no server can answer, per endpoint."""
+REQUIRED_OF_BODY: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    CHAT: (("messages",),),
+    COMPLETIONS: (("prompt",), ("prompt_embeds",)),
+    EMBEDDINGS: (("input",),),
+    RERANK: (("query", "documents"),),
+    RESPONSES: (("input",),),
+    SCORE: (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2")),
+}
+"""The fields besides `model` without which no server can answer, per endpoint; where vLLM takes several spellings, all
+of one are enough."""
 
 
 class ErrorForm(StrEnum):
@@ -46,8 +61,19 @@ class Body(Struct):
 
     model: str | UnsetType = UNSET
     messages: Raw | UnsetType = UNSET
+    prompt: Raw | UnsetType = UNSET
+    prompt_embeds: Raw | UnsetType = UNSET
     input: Raw | UnsetType = UNSET
+    query: Raw | UnsetType = UNSET
+    queries: Raw | UnsetType = UNSET
+    documents: Raw | UnsetType = UNSET
+    items: Raw | UnsetType = UNSET
+    text_1: Raw | UnsetType = UNSET
+    text_2: Raw | UnsetType = UNSET
+    data_1: Raw | UnsetType = UNSET
+    data_2: Raw | UnsetType = UNSET
     stream: Raw | UnsetType = UNSET
+    background: Raw | UnsetType = UNSET
 
 
 class Line(Struct):
@@ -73,6 +99,7 @@ _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_parts = msgspec.json.Decoder(list[Raw]).decode
 _BOM = b"\xef\xbb\xbf"
 _KEYS = ("custom_id", "method", "url", "body")
+_PASSED_THROUGH = frozenset(Body.__struct_fields__) - {"model"}
 
 
 def parse_item(raw: bytes) -> Item:
@@ -153,25 +180,53 @@ def _explain_body(raw: Raw) -> Body:
         model: str | UnsetType = msgspec.json.decode(fields["model"], type=str)
     except (KeyError, msgspec.ValidationError):
         model = UNSET
-    return Body(model, fields.get("messages", UNSET), fields.get("input", UNSET), fields.get("stream", UNSET))
+    return Body(model, **{name: fields[name] for name in _PASSED_THROUGH & fields.keys()})
 
 
 def check_line(line: Line, endpoint: str) -> LineFault | None:
     """Find the first reason why a sound line cannot be part of a batch on an endpoint, if there is one."""
     if line.url != endpoint:
-        return LineFault("invalid_url", f"Expected 'url' to be the batch's endpoint, '{endpoint}'.", "url")
+        return _wrong_url(endpoint)
     if not isinstance(line.body.model, str) or not line.body.model:
         return LineFault("invalid_request", "Expected 'body.model' to be a string, not an empty one.", "body.model")
     if len(line.body.model) > MAX_MODEL_CHARS:
         message = f"Expected 'body.model' to have at most {MAX_MODEL_CHARS} characters."
         return LineFault("invalid_request", message, "body.model")
-    required = REQUIRED_OF_BODY.get(endpoint)
-    if required and getattr(line.body, required) is UNSET:
-        return LineFault("invalid_request", f"Expected a '{required}' key in 'body'.", f"body.{required}")
-    if line.body.stream is not UNSET and bytes(line.body.stream) == b"true":
+    missing = _find_missing(line.body, endpoint)
+    if missing:
+        return LineFault("invalid_request", f"Expected a '{missing}' key in 'body'.", f"body.{missing}")
+    if _is_true(line.body.stream):
         message = "Expected 'body.stream' to be false or absent: a batch returns whole answers."
         return LineFault("streaming_unsupported", message, "body.stream")
+    if endpoint == RESPONSES and _is_true(line.body.background):
+        message = "Expected 'body.background' to be false or absent: a batch returns whole answers."
+        return LineFault("invalid_request", message, "body.background")
     return None
+
+
+@lru_cache(maxsize=64)
+def _wrong_url(endpoint: str) -> LineFault:
+    """Say that a line is for another endpoint; made once, since each line is that for all endpoints but one."""
+    return LineFault("invalid_url", f"Expected 'url' to be the batch's endpoint, '{endpoint}'.", "url")
+
+
+def _find_missing(body: Body, endpoint: str) -> str | None:
+    """Name a field that an endpoint needs and a body lacks, by the spelling that it comes nearest to."""
+    spellings = REQUIRED_OF_BODY.get(endpoint)
+    if not spellings:
+        return None
+    for spelling in spellings:  # plain loops: every line comes by here
+        for field in spelling:
+            if getattr(body, field) is UNSET:
+                break
+        else:
+            return None
+    lacking = ([field for field in spelling if getattr(body, field) is UNSET] for spelling in spellings)
+    return min(lacking, key=len)[0]
+
+
+def _is_true(value: Raw | UnsetType) -> bool:
+    return value is not UNSET and bytes(value) == b"true"
 
 
 def count_embedding_inputs(value: Raw) -> int:

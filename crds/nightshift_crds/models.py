@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 
 from nightshift_crds import names
 from nightshift_crds.lifecycle import TERMINAL, TIMESTAMPS, TRANSITIONS, Phase, Sealing, can_move
-from nightshift_crds.lines import EMBEDDINGS, MAX_MODEL_CHARS
+from nightshift_crds.lines import DEFAULT_ENDPOINTS, MAX_MODEL_CHARS
 from nightshift_crds.names import IdKind, ResultKind
 
 GROUP = "nightshift.dev"
@@ -569,7 +569,8 @@ class HostedModelSpec(Part):
     endpoints: Annotated[
         list[Endpoint],
         Field(min_length=1, max_length=MAX_ENDPOINTS, json_schema_extra={"x-kubernetes-list-type": "set"}),
-    ] = ["/v1/chat/completions", EMBEDDINGS]
+    ] = list(DEFAULT_ENDPOINTS)
+    """What batches may ask of it, as far as the API allows the endpoint; a line's `url` is one of these."""
     service: ModelService | None = None
     server: ModelServer | None = None
     pricing: Pricing | None = None

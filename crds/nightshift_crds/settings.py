@@ -7,9 +7,10 @@ it says meaning, unit and cost, and is its text in `docs/settings.md`.
 from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nightshift_crds.errors import Rejected
+from nightshift_crds.models import MAX_ENDPOINTS, Endpoint
 
 PREFIX = "NIGHTSHIFT_"
 
@@ -20,6 +21,8 @@ def _split(text: object) -> object:
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """A comma-separated list."""
+Endpoints = Annotated[tuple[Endpoint, ...], BeforeValidator(_split), Field(min_length=1, max_length=MAX_ENDPOINTS)]
+"""A comma-separated list of what a batch may be on."""
 
 
 class Settings(BaseModel):

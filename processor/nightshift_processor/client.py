@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
+from io import BytesIO
 from typing import Protocol
 
 import aiohttp
@@ -16,6 +17,8 @@ from nightshift_processor.settings import RunSettings
 
 _CONNECT_TIMEOUT_S = 10.0
 _READ_BYTES = 1 << 20
+_LARGE_BYTES = 1 << 20
+"""From here on aiohttp warns of bytes that are given to it as they are."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class AiohttpClient:
     async def post(self, body: bytes) -> Answer:
         """See the interface."""
         try:
-            async with self._session.post(self._url, data=body, allow_redirects=False) as response:
+            async with self._session.post(self._url, data=_payload(body), allow_redirects=False) as response:
                 return Answer(
                     response.status,
                     await self._read(response),
@@ -95,6 +98,11 @@ class AiohttpClient:
             if size > self._max_answer_bytes:
                 raise NoAnswer(Failure.TOO_LARGE)
         return b"".join(held)
+
+
+def _payload(body: bytes) -> bytes | BytesIO:
+    """Let a large body, such as one with pictures, be sent in pieces, so that others are sent between them."""
+    return BytesIO(body) if len(body) > _LARGE_BYTES else body
 
 
 def _text(header: str) -> str:

@@ -35,20 +35,26 @@ _MAX_TOKENS = 1 << 40
 _Tokens = Annotated[int, Meta(ge=0, le=_MAX_TOKENS)] | None
 
 
-class _PromptDetails(Struct):
+class _InputDetails(Struct):
     cached_tokens: _Tokens = None
 
 
-class _CompletionDetails(Struct):
+class _OutputDetails(Struct):
     reasoning_tokens: _Tokens = None
 
 
 class _Usage(Struct):
+    """Tokens by the names of chat and completions, and by those of responses, which are also ours."""
+
     prompt_tokens: _Tokens = None
     completion_tokens: _Tokens = None
     total_tokens: _Tokens = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    input_tokens: _Tokens = None
+    output_tokens: _Tokens = None
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
 
 
 class _Body(Struct):
@@ -120,15 +126,18 @@ def _read_usage(body: bytes) -> Usage:
 
 
 def _to_usage(found: _Usage) -> Usage:
-    prompt, completion = found.prompt_tokens or 0, found.completion_tokens or 0
-    total = found.total_tokens if found.total_tokens is not None else prompt + completion
-    prompt_details, completion_details = found.prompt_tokens_details, found.completion_tokens_details
+    sent = found.input_tokens if found.prompt_tokens is None else found.prompt_tokens
+    received = (found.output_tokens if found.completion_tokens is None else found.completion_tokens) or 0
+    if sent is None:  # a reranker may tell the total alone, and writes nothing
+        sent = max((found.total_tokens or 0) - received, 0)
+    input_details = found.prompt_tokens_details or found.input_tokens_details
+    output_details = found.completion_tokens_details or found.output_tokens_details
     return Usage(
-        input_tokens=prompt,
-        cached_tokens=(prompt_details.cached_tokens or 0) if prompt_details else 0,
-        output_tokens=completion,
-        reasoning_tokens=(completion_details.reasoning_tokens or 0) if completion_details else 0,
-        total_tokens=total,
+        input_tokens=sent,
+        cached_tokens=(input_details.cached_tokens or 0) if input_details else 0,
+        output_tokens=received,
+        reasoning_tokens=(output_details.reasoning_tokens or 0) if output_details else 0,
+        total_tokens=sent + received if found.total_tokens is None else found.total_tokens,
     )
 
 

@@ -119,6 +119,7 @@ class InterruptedBucket(_Plan):
     """
 
     inner: Bucket
+    bytes_read = 0
 
     def around(self, inner: Bucket) -> Bucket:
         self.inner = inner
@@ -145,6 +146,7 @@ class InterruptedBucket(_Plan):
         await self._interrupt("read")
         async with aclosing(self.inner.read(key, start, end)) as chunks:
             async for chunk in chunks:
+                self.bytes_read += len(chunk)
                 yield chunk
 
     async def head(self, key: str) -> ObjectInfo | None:

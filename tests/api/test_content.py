@@ -42,12 +42,6 @@ async def test_a_file_of_many_blocks_comes_back_whole(api: Api) -> None:
     assert await content_of(api, (await api.upload(content))["id"]) == content
 
 
-async def test_a_range_is_not_asked_for_by_clients_and_changes_nothing(api: Api) -> None:
-    file = await api.upload(b"{}\n")
-    answer = await api.client.get(f"files/{file['id']}/content", headers={"Range": "bytes=1-"})
-    assert (answer.status_code, answer.content) == (200, b"{}\n")
-
-
 @pytest.mark.parametrize(
     ("filename", "plain"),
     [

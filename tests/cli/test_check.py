@@ -150,7 +150,7 @@ def test_a_file_whose_blank_start_is_longer_than_a_line_may_be_is_not_searched_f
 def test_an_endpoint_that_no_batch_may_name_is_refused_with_those_that_it_may(file: Path) -> None:
     with pytest.raises(Rejected, match=f"one of {CHAT}, {EMBEDDINGS}, got '/v1/completions'"):
         told(file, endpoint="/v1/completions")
-    file.write_bytes(jsonl(a_line(url="/v1/completions")))
+    file.write_bytes(jsonl(a_line(url="/v1/completions", prompt="Once")))
     assert told(file, environ={"NIGHTSHIFT_ENDPOINTS": "/v1/completions"})[0] == 0
 
 

@@ -61,3 +61,15 @@ def test_what_is_wrong_is_told_in_a_sentence_with_exit_code_2_before_anything_is
     assert sentence in told.err
     assert told.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_endpoint_that_cannot_be_one_is_told_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["nightshift", *LOCAL, "--data-dir", str(tmp_path / "data")])
+    monkeypatch.setenv("NIGHTSHIFT_ENDPOINTS", "/v1/completions,rerank")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "NIGHTSHIFT_ENDPOINTS.1: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nightshift_cli.local.setup import (
     SYSTEM_NAMESPACE,
     DataDir,
+    LocalSettings,
     ServedModel,
     forget_leases,
     parse_keys,
@@ -24,6 +25,7 @@ from nightshift_cli.local.setup import (
 from nightshift_crds import keys
 from nightshift_crds.cluster.port import HOSTED_MODEL, LEASE, SECRET, Cluster, Kind, Manifest, Selector, each
 from nightshift_crds.errors import Rejected
+from nightshift_crds.lines import CHAT, EMBEDDINGS, RESPONSES, SCORE
 from tests.builders import NAMESPACE, a_model_manifest
 
 URL = "http://127.0.0.1:8000"
@@ -194,6 +196,19 @@ async def test_the_catalogue_of_every_namespace_is_what_was_given(cluster: Clust
     wanted = {"m:1": {"url": URL, "maxConcurrency": 8}, "o/m": {"url": f"{URL}/v1", "maxConcurrency": 9}}
     assert await catalogue(cluster, "a") == wanted
     assert await catalogue(cluster, "b") == wanted
+
+
+async def endpoints_of(cluster: Cluster) -> list[list[str]]:
+    return [model["spec"]["endpoints"] for model in await all_of(cluster, HOSTED_MODEL)]
+
+
+async def test_every_model_is_taken_to_serve_what_batches_may_be_on(cluster: Cluster) -> None:
+    assert LocalSettings.load({}).endpoints == (CHAT, EMBEDDINGS)
+    environ = {"NIGHTSHIFT_ENDPOINTS": f"{RESPONSES}, {SCORE},{RESPONSES}", "NIGHTSHIFT_MAX_LINES": "many"}
+    wanted = LocalSettings.load(environ).endpoints
+    for endpoints, listed in (((CHAT,), [CHAT]), (wanted, [RESPONSES, SCORE])):
+        await write_catalogue(cluster, {NAMESPACE}, parse_models([f"m={URL}"], {}, 8, endpoints))
+        assert await endpoints_of(cluster) == [listed]
 
 
 async def test_another_start_changes_models_and_takes_away_what_is_not_served_any_more(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import google_crc32c
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift_crds.inspection import MAX_MODELS, MAX_VERDICT_BYTES, Inspection, Limits, fit_verdict
-from nightshift_crds.lines import CHAT, EMBEDDINGS
+from nightshift_crds.lines import CHAT, COMPLETIONS, EMBEDDINGS, RERANK, RESPONSES, SCORE
 from nightshift_crds.models import MAX_ERRORS, BatchError, EndpointVerdict, ModelLines, Verdict
 from tests.builders import MODEL, a_line, jsonl
 
@@ -145,6 +146,24 @@ def test_an_id_is_the_same_only_if_every_character_is(length: int) -> None:
 def test_an_id_is_taken_by_a_line_that_is_refused_for_its_content_too() -> None:
     lines = [a_line("a", url="/v1/nothing"), a_line("a")]
     assert errors_of(jsonl(*lines)) == [(1, "invalid_url", "url"), (2, "duplicate_custom_id", "custom_id")]
+
+
+def test_a_line_is_one_of_its_own_endpoint_alone() -> None:
+    bodies: dict[str, dict[str, Any]] = {
+        COMPLETIONS: {"prompt": "Once"},
+        RESPONSES: {"input": ["alpha", "beta"]},
+        RERANK: {"query": "q", "documents": ["a", "b"]},
+        SCORE: {"text_1": "q", "text_2": "a"},
+        "/v1/classify": {},
+    }
+    lines = [a_line(url, url=url, **body) for url, body in bodies.items()]
+    verdict = inspect(jsonl(*lines), endpoints=tuple(bodies))
+    for number, url in enumerate(bodies, start=1):
+        found = verdict.endpoints[url]
+        assert found.models == [ModelLines(name=MODEL, lines=[number], count=1)]
+        assert [error.line for error in found.errors] == [n for n in range(1, len(bodies) + 1) if n != number]
+        assert {(error.code, error.param) for error in found.errors} == {("invalid_url", "url")}
+    assert verdict.embedding_inputs == 0
 
 
 def test_a_line_over_the_limit_is_refused_unread() -> None:

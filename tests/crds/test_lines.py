@@ -1,6 +1,7 @@
 """A line as users write it: what is accepted, and which fault of contract 8 is told of all else."""
 
 import json
+from itertools import chain
 from typing import Any, NoReturn
 
 import msgspec
@@ -12,9 +13,14 @@ from msgspec import Raw
 from nightshift_crds import lines
 from nightshift_crds.lines import (
     CHAT,
+    COMPLETIONS,
     EMBEDDINGS,
     MAX_CUSTOM_ID_CHARS,
     MAX_MODEL_CHARS,
+    REQUIRED_OF_BODY,
+    RERANK,
+    RESPONSES,
+    SCORE,
     LineFault,
     check_line,
     count_embedding_inputs,
@@ -30,9 +36,8 @@ JSON = st.recursive(
     max_leaves=8,
 )
 CUSTOM_IDS = st.text(min_size=1, max_size=20) | st.just("x" * MAX_CUSTOM_ID_CHARS) | st.just("日" * MAX_CUSTOM_ID_CHARS)
-BODIES = st.fixed_dictionaries(
-    {}, optional={"model": st.just(MODEL) | JSON, "messages": JSON, "input": JSON, "stream": JSON, "temperature": JSON}
-)
+FIELDS = [*dict.fromkeys(chain(*chain(*REQUIRED_OF_BODY.values()))), "stream", "background", "temperature"]
+BODIES = st.fixed_dictionaries({}, optional={"model": st.just(MODEL) | JSON} | dict.fromkeys(FIELDS, JSON))
 NEAR_LINES = st.fixed_dictionaries(
     {},
     optional={
@@ -170,6 +175,11 @@ def check(line: dict[str, Any], endpoint: str = CHAT) -> tuple[str, str | None] 
     return (fault.code, fault.param) if fault else None
 
 
+def a_request(endpoint: str, **body: Any) -> dict[str, Any]:
+    """A line with a model, and what is told besides."""
+    return a_line(url=endpoint) | {"body": {"model": MODEL} | body}
+
+
 def without(line: dict[str, Any], key: str) -> dict[str, Any]:
     return line | {"body": {k: v for k, v in line["body"].items() if k != key}}
 
@@ -179,10 +189,62 @@ def test_a_line_for_the_batchs_endpoint_fits() -> None:
     assert check(a_line(url=EMBEDDINGS, input="alpha"), EMBEDDINGS) is None
 
 
-def test_an_endpoint_that_an_administrator_added_wants_a_model_and_nothing_else() -> None:
-    line = without(a_line(url="/v1/responses"), "messages")
-    assert check(line, "/v1/responses") is None
-    assert check(without(line, "model"), "/v1/responses") == ("invalid_request", "body.model")
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        (COMPLETIONS, {"prompt": "Once"}),
+        (COMPLETIONS, {"prompt_embeds": "AAAA"}),
+        (RESPONSES, {"input": "alpha"}),
+        (RESPONSES, {"input": "alpha", "background": False, "stream": False}),
+        (RESPONSES, {"input": "alpha", "background": None}),
+        (RERANK, {"query": "q", "documents": ["a", "b"]}),
+        (SCORE, {"text_1": "q", "text_2": ["a", "b"]}),
+        (SCORE, {"queries": "q", "documents": ["a"]}),
+        (SCORE, {"queries": "q", "items": ["a"]}),
+        (SCORE, {"data_1": "q", "data_2": ["a"]}),
+    ],
+)
+def test_a_body_has_what_its_endpoint_needs_in_any_spelling_of_it(endpoint: str, body: dict[str, Any]) -> None:
+    assert check(a_request(endpoint, **body), endpoint) is None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "param"),
+    [
+        (COMPLETIONS, {"messages": []}, "prompt"),
+        (RESPONSES, {"prompt": "alpha"}, "input"),
+        (RERANK, {}, "query"),
+        (RERANK, {"query": "q"}, "documents"),
+        (RERANK, {"documents": ["a"]}, "query"),
+        (SCORE, {}, "text_1"),
+        (SCORE, {"text_1": "q"}, "text_2"),
+        (SCORE, {"text_1": "q", "documents": ["a"]}, "text_2"),
+        (SCORE, {"documents": ["a"]}, "queries"),
+        (SCORE, {"data_2": ["a"]}, "data_1"),
+    ],
+)
+def test_what_a_body_lacks_is_named_by_the_spelling_that_it_comes_nearest_to(
+    endpoint: str, body: dict[str, Any], param: str
+) -> None:
+    assert check(a_request(endpoint, **body), endpoint) == ("invalid_request", f"body.{param}")
+
+
+@pytest.mark.parametrize("endpoint", REQUIRED_OF_BODY)
+def test_no_endpoint_streams(endpoint: str) -> None:
+    body = dict.fromkeys(REQUIRED_OF_BODY[endpoint][0], "text")
+    assert check(a_request(endpoint, **body, stream=True), endpoint) == ("streaming_unsupported", "body.stream")
+
+
+def test_a_response_in_the_background_would_come_back_before_it_is_there() -> None:
+    line = a_request(RESPONSES, input="alpha", background=True)
+    assert check(line, RESPONSES) == ("invalid_request", "body.background")
+    assert check(a_line(background=True)) is None
+
+
+def test_an_endpoint_that_is_not_known_wants_a_model_and_nothing_else() -> None:
+    line = a_request("/v1/classify")
+    assert check(line, "/v1/classify") is None
+    assert check(without(line, "model"), "/v1/classify") == ("invalid_request", "body.model")
 
 
 @pytest.mark.parametrize(

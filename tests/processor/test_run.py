@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from base64 import b64encode
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -95,6 +97,18 @@ async def test_a_body_reaches_the_server_as_the_user_wrote_it(bucket: Bucket) ->
     async with serving(an_answer()) as server:
         await run_all(bucket, server.url, content)
     assert [request.body for request in server.requests] == [body]
+
+
+async def test_pictures_and_sound_reach_the_server_as_the_user_wrote_them(bucket: Bucket, model: Model) -> None:
+    picture = b'{"type":"image_url", "image_url":{"url":"data:image\\/png;base64,%b"}}' % b64encode(
+        random.randbytes(3_000_000)
+    )
+    sound = b'{"type":"input_audio","input_audio":{"data":"%b","format":"wav"}}' % b64encode(random.randbytes(300_000))
+    content = b'[{"role":"system","content":[%b, %b]},{"role":"user","content":"look"}]' % (picture, sound)
+    body = b'{"messages":%b,"mm_processor_kwargs":{"num_crops":4.0},"model":"m"}' % content
+    line = b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":%b}\n' % body
+    assert await run_all(bucket, model.url, line) is Exit.DONE
+    assert model.stub.digests == {"look": sha256(body).hexdigest()}
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,26 @@ def count(body: Any) -> Usage:
         ({"prompt_tokens": 9, "completion_tokens": None, "total_tokens": None}, Usage(input_tokens=9, total_tokens=9)),
         ({"prompt_tokens": 9, "total_tokens": 20}, Usage(input_tokens=9, total_tokens=20)),
         ({"prompt_tokens": 9, "total_tokens": 0}, Usage(input_tokens=9, total_tokens=0)),
-        ({"prompt_tokens": None, "total_tokens": 5}, Usage(total_tokens=5)),
+        ({"total_tokens": 5}, Usage(input_tokens=5, total_tokens=5)),
+        ({"prompt_tokens": None, "total_tokens": 5}, Usage(input_tokens=5, total_tokens=5)),
+        ({"completion_tokens": 2, "total_tokens": 5}, Usage(input_tokens=3, output_tokens=2, total_tokens=5)),
+        ({"completion_tokens": 7, "total_tokens": 5}, Usage(output_tokens=7, total_tokens=5)),
+        ({"completion_tokens": 7}, Usage(output_tokens=7, total_tokens=7)),
+        (
+            {
+                "input_tokens": 9,
+                "input_tokens_details": {"cached_tokens": 8},
+                "output_tokens": 4,
+                "output_tokens_details": {"reasoning_tokens": 3, "tool_output_tokens": 0},
+                "total_tokens": 13,
+            },
+            Usage(input_tokens=9, cached_tokens=8, output_tokens=4, reasoning_tokens=3, total_tokens=13),
+        ),
+        ({"input_tokens": 9, "output_tokens": 4}, Usage(input_tokens=9, output_tokens=4, total_tokens=13)),
+        (
+            {"prompt_tokens": 9, "input_tokens": 1, "completion_tokens": 4, "output_tokens": 1},
+            Usage(input_tokens=9, output_tokens=4, total_tokens=13),
+        ),
         (
             {
                 "prompt_tokens": 9,
@@ -58,7 +77,7 @@ def count(body: Any) -> Usage:
         (None, NOTHING),
     ],
 )  # fmt: skip
-def test_tokens_are_read_as_openai_names_them(usage: Any, expected: Usage) -> None:
+def test_tokens_are_read_by_the_names_of_every_endpoint(usage: Any, expected: Usage) -> None:
     assert count({"object": "chat.completion", "usage": usage}) == expected
 
 
@@ -83,6 +102,8 @@ def test_an_answer_without_usage_counts_nothing() -> None:
         {"prompt_tokens": 1, "total_tokens": -5},
         {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": -5}},
         {"prompt_tokens": 1, "completion_tokens_details": {"reasoning_tokens": -5}},
+        {"input_tokens": "9", "output_tokens": 4},
+        {"input_tokens": 1, "output_tokens_details": {"reasoning_tokens": -5}},
         {"prompt_tokens": 10**18},
         {"prompt_tokens": 10**30},
     ],
@@ -91,7 +112,10 @@ def test_tokens_of_another_shape_count_nothing_and_the_answer_is_kept(usage: Any
     assert count({"usage": usage}) == NOTHING
 
 
-@given(st.dictionaries(st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens"]), st.integers()))
+NAMES = ["prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens"]
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), st.integers()))
 def test_no_answer_makes_a_sum_fall_or_overflow(usage: dict[str, int]) -> None:
     counted = count({"usage": usage})
     total = sum((counted,) * 50_000, Usage())

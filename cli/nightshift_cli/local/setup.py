@@ -25,7 +25,9 @@ from nightshift_crds.cluster.port import (
 )
 from nightshift_crds.errors import AlreadyExists, Missing, Rejected
 from nightshift_crds.keys import render_keys
+from nightshift_crds.lines import DEFAULT_ENDPOINTS
 from nightshift_crds.models import HostedModel, HostedModelSpec, ModelService, SecretKey
+from nightshift_crds.settings import Endpoints, Settings
 
 DEFAULT_NAMESPACE = "default"
 SYSTEM_NAMESPACE = "nightshift"
@@ -76,6 +78,13 @@ class DataDir:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
+class LocalSettings(Settings):
+    """Settings of `nightshift local` itself."""
+
+    endpoints: Endpoints = DEFAULT_ENDPOINTS
+    """Endpoints that a batch may name, separated by commas; every model is taken to serve all of them."""
+
+
 @dataclass(frozen=True)
 class ServedModel:
     """A model that batches may name, and its server."""
@@ -84,6 +93,7 @@ class ServedModel:
     url: str
     concurrency: int
     api_key: str | None = None
+    endpoints: tuple[str, ...] = DEFAULT_ENDPOINTS
 
 
 def parse_keys(texts: Collection[str]) -> dict[str, str]:
@@ -113,7 +123,12 @@ def parse_model_keys(texts: Collection[str], environ: Mapping[str, str]) -> dict
     return keys
 
 
-def parse_models(texts: Collection[str], api_keys: Mapping[str, str], concurrency: int) -> tuple[ServedModel, ...]:
+def parse_models(
+    texts: Collection[str],
+    api_keys: Mapping[str, str],
+    concurrency: int,
+    endpoints: tuple[str, ...] = DEFAULT_ENDPOINTS,
+) -> tuple[ServedModel, ...]:
     """Read `NAME=URL` options; the last of a name counts. Raises `Rejected`. Pure."""
     models: dict[str, ServedModel] = {}
     for text in texts:
@@ -121,7 +136,7 @@ def parse_models(texts: Collection[str], api_keys: Mapping[str, str], concurrenc
         if not found or not _is_url(found["url"]):
             raise Rejected(f"Expected --model NAME=URL with an http or https URL, got {text!r}.")
         name = found["name"]
-        models[name] = ServedModel(name, found["url"], concurrency, api_keys.get(name))
+        models[name] = ServedModel(name, found["url"], concurrency, api_keys.get(name), endpoints)
     unknown = set(api_keys) - set(models)
     if unknown:
         raise Rejected(f"Expected a --model for every --model-api-key; there is none for {', '.join(sorted(unknown))}.")
@@ -185,7 +200,7 @@ def _build_metadata(namespace: str, name: str) -> Manifest:
 def _build_spec(model: ServedModel, secret: str) -> HostedModelSpec:
     key = SecretKey(name=secret, key=_KEY_OF_SECRET) if model.api_key else None
     service = ModelService(url=model.url, api_key_secret=key, max_concurrency=model.concurrency)
-    return HostedModelSpec(name=model.name, service=service)
+    return HostedModelSpec(name=model.name, endpoints=list(dict.fromkeys(model.endpoints)), service=service)
 
 
 def _build_secret(namespace: str, name: str, key: str) -> Manifest:
