@@ -53,7 +53,7 @@ class Settings(CommonSettings):
     endpoints: Endpoints = DEFAULT_ENDPOINTS
     """Endpoints that a batch may name, separated by commas; the model's HostedModel must list the batch's too. Checks
     know `/v1/completions`, `/v1/responses`, `/v1/rerank` and `/v1/score` besides; of any other only that it needs a
-    model. Each costs up to 12 KB in the status of an uploaded file, all together at most 64 KB."""
+    model. Each costs about half a KB in the status of an uploaded file."""
     max_file_bytes: Annotated[int, Field(ge=1)] = 100 * MIB
     """Size of an uploaded file in bytes; a larger one is answered with 413 while it arrives."""
     max_upload_part_bytes: Annotated[int, Field(ge=1)] = 64 * MIB

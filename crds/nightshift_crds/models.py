@@ -6,9 +6,11 @@ role reads resources one version older or newer than itself. Every string, list 
 API server refuses a CRD with rules. Sources: design 4, contract 4 and 11.
 """
 
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from enum import StrEnum
+from operator import itemgetter
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -416,12 +418,30 @@ class ModelLines(Part):
     count: Count
 
 
+class Fault(Part):
+    """What is wrong with some lines, and which: a file for another endpoint has it on every line."""
+
+    code: Annotated[str, Field(max_length=64)]
+    message: Text
+    param: Annotated[str, Field(max_length=128)] | None = None
+    lines: Annotated[list[int], Field(max_length=MAX_ERRORS, json_schema_extra={"x-kubernetes-list-type": "atomic"})]
+
+    @classmethod
+    def group(cls, errors: Iterable[BatchError]) -> "list[Fault]":
+        """Put the errors of lines together that differ in nothing else."""
+        lines: dict[tuple[str, str, str | None], list[int]] = {}
+        for error in errors:
+            lines.setdefault((error.code, error.message, error.param), []).append(error.line or 0)
+        return [cls(code=what[0], message=what[1], param=what[2], lines=numbers) for what, numbers in lines.items()]
+
+
 class EndpointVerdict(Part):
     """What a batch on one endpoint would find wrong with a file: at most one error per line, and the models named."""
 
-    errors: Annotated[
-        list[BatchError], Field(max_length=MAX_ERRORS, json_schema_extra={"x-kubernetes-list-type": "atomic"})
+    faults: Annotated[
+        list[Fault], Field(max_length=MAX_ERRORS, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = []
+    """Those of the first lines that have one."""
     error_count: Count = 0
     models: Annotated[
         list[ModelLines], Field(max_length=8, json_schema_extra={"x-kubernetes-list-type": "atomic"})
@@ -429,6 +449,12 @@ class EndpointVerdict(Part):
     """Models of the lines without an error, in order of appearance."""
     other_models: ModelLines | None = None
     """Lines of all further models together; the name is that of the first."""
+
+    @property
+    def errors(self) -> list[BatchError]:
+        """The errors of the first lines that have one, in order."""
+        by_line = sorted(((line, fault) for fault in self.faults for line in fault.lines), key=itemgetter(0))
+        return [BatchError(code=f.code, message=f.message, param=f.param, line=line) for line, f in by_line]
 
 
 class Verdict(Part):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nightshift_crds.inspection import MAX_MODELS, MAX_VERDICT_BYTES, Inspection, Limits, fit_verdict
 from nightshift_crds.lines import CHAT, COMPLETIONS, EMBEDDINGS, RERANK, RESPONSES, SCORE
-from nightshift_crds.models import MAX_ERRORS, BatchError, EndpointVerdict, ModelLines, Verdict
+from nightshift_crds.models import MAX_ERRORS, BatchError, EndpointVerdict, Fault, ModelLines, Verdict
 from tests.builders import MODEL, a_line, jsonl
 
 ENDPOINTS = (CHAT, EMBEDDINGS)
@@ -243,8 +243,8 @@ def size_of(verdict: Verdict) -> int:
 
 def a_verdict(**errors_by_endpoint: int) -> Verdict:
     def found(errors: int) -> EndpointVerdict:
-        listed = [BatchError(code="c", message="é" * 400, line=n + 1) for n in range(errors)]
-        return EndpointVerdict(errors=listed, error_count=errors)
+        listed = [BatchError(code=f"c{n}", message="é" * 400, line=n + 1) for n in range(errors)]
+        return EndpointVerdict(faults=Fault.group(listed), error_count=errors)
 
     endpoints = {f"/v1/{name}": found(errors) for name, errors in errors_by_endpoint.items()}
     return Verdict(lines=100, bytes=1, crc32c=1, endpoints=endpoints)

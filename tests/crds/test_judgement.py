@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nightshift_crds.judgement import Limits, batchable_names, find_errors, find_model, is_judged
 from nightshift_crds.lines import CHAT, EMBEDDINGS
-from nightshift_crds.models import MAX_ERRORS, BatchError, HostedModel, ModelLines, Verdict
+from nightshift_crds.models import MAX_ERRORS, BatchError, Fault, HostedModel, ModelLines, Verdict
 from tests.builders import MODEL, a_model, a_verdict
 
 LIMITS = Limits(max_file_bytes=1_000, max_lines=20, max_embedding_inputs=30)
@@ -93,13 +93,15 @@ def test_models_past_the_eighth_are_refused_together() -> None:
 
 
 def test_errors_of_lines_and_of_models_come_in_order_of_lines() -> None:
-    verdict = a_verdict(lines=6, models=(MODEL, OTHER), found={"errors": [bad_line(3), bad_line(5)], "error_count": 2})
+    verdict = a_verdict(
+        lines=6, models=(MODEL, OTHER), found={"faults": Fault.group([bad_line(3), bad_line(5)]), "error_count": 2}
+    )
     assert [line for _, line in errors_of(verdict, a_model(), a_model(OTHER))] == [2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(("count", "text"), [(101, "1 more line has an error"), (250, "150 more lines have errors")])
 def test_more_errors_than_are_kept_end_with_how_many_were_left_out(count: int, text: str) -> None:
-    found = {"errors": [bad_line(n + 1) for n in range(MAX_ERRORS)], "error_count": count}
+    found = {"faults": Fault.group(bad_line(n + 1) for n in range(MAX_ERRORS)), "error_count": count}
     errors = find_errors(a_verdict(found=found), CHAT, {MODEL}, LIMITS)
     assert len(errors) == MAX_ERRORS + 1
     assert errors[-1].line is None
@@ -112,7 +114,7 @@ def verdict_of(kinds: list[str]) -> Verdict:
     tallies = {k: ModelLines(name=k, lines=v[: MAX_ERRORS + 1], count=len(v)) for k, v in numbers.items()}
     bad = numbers.get("bad", [])
     found: dict[str, Any] = {
-        "errors": [bad_line(n) for n in bad[:MAX_ERRORS]],
+        "faults": Fault.group(bad_line(n) for n in bad[:MAX_ERRORS]),
         "error_count": len(bad),
         "models": [tally for name, tally in tallies.items() if name not in {"bad", "rest"}],
         "other_models": tallies.get("rest"),

@@ -1,12 +1,14 @@
 """Cutting a stream into physical lines: the same whatever the chunks, and never more in memory than one line."""
 
+import json
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightshift_crds.lines import LineSplitter
+from nightshift_crds.lines import LineSplitter, parse_line, parse_lines
+from tests.builders import a_line, jsonl
 
 # Few different bytes, so that newlines, carriage returns and runs of both are common.
 DATA = st.lists(st.sampled_from([b"\n", b"\r\n", b"a", b"bcd", b"\xff", b" "]), max_size=40).map(b"".join)
@@ -54,3 +56,33 @@ def test_the_stream_may_be_finished_once_and_go_on_as_a_new_one() -> None:
     assert [*splitter.feed(b"a\nb"), *splitter.finish()] == [b"a", b"b"]
     assert list(splitter.finish()) == []
     assert [*splitter.feed(b"c\n"), *splitter.finish()] == [b"c"]
+
+
+# --- whole lines at once ----------------------------------------------------------------------------------------------
+
+
+SOUND = jsonl(a_line("a"))
+ODD = {
+    "a blank line": b"\n",
+    "spaces": b" \n",
+    "broken": b"{\n",
+    "a request over two lines": SOUND[:20] + b"\n" + SOUND[20:],
+    "two requests on a line": SOUND.rstrip() + SOUND,
+    "an array over two lines": b"[" + SOUND.rstrip() + b",\n" + SOUND.rstrip() + b"]\n",
+    "no UTF-8": SOUND.replace(b"Say", b"\xff"),
+    "deep": b"[" * 5_000 + b"\n",
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_lines_of_which_one_is_odd_are_left_to_who_goes_line_by_line(odd: bytes) -> None:
+    block = jsonl(a_line("1")) + odd + jsonl(a_line("2"))
+    assert parse_lines(block, 0, len(block)) is None
+
+
+@pytest.mark.parametrize("text", ["plain", "ä, 模 and 🙂"])
+def test_sound_lines_are_read_at_once_as_they_are_one_by_one(text: str) -> None:
+    lines = [json.dumps(a_line(f"row-{n}", content=text), ensure_ascii=False).encode() for n in range(3)]
+    block = b"cut off\n" + b"\r\n".join(lines) + b"\ncut"
+    assert parse_lines(block, 8, len(block) - 3) == [parse_line(line) for line in lines]
+    assert parse_lines(block, 8, 8) == []
