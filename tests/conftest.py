@@ -16,6 +16,7 @@ from tests.gcs import running_gcs
 if TYPE_CHECKING:
     from kubernetes.client import CoreV1Api
 
+    from tests.cluster.release import Release
     from tests.kubernetes import Kubernetes
 
 
@@ -80,6 +81,24 @@ def namespace(kubernetes_api: "CoreV1Api") -> Iterator[str]:
 
     with fresh_namespace(kubernetes_api) as name:
         yield name
+
+
+@pytest.fixture(scope="session")
+def images(kubernetes: "Kubernetes") -> None:
+    """The image of the roles, on the node."""
+    from tests.cluster.release import load_images  # noqa: PLC0415 - as above
+
+    load_images(kubernetes)
+
+
+@pytest.fixture(scope="session")
+def release(kubernetes: "Kubernetes", kubernetes_api: "CoreV1Api", images: None) -> "Iterator[Release]":
+    """An installation of the chart that every test leaves running."""
+    from tests.cluster.release import installed  # noqa: PLC0415 - as above
+    from tests.kubernetes import fresh_namespace  # noqa: PLC0415 - as above
+
+    with fresh_namespace(kubernetes_api) as namespace, installed(kubernetes, namespace, owns_crds=True) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The chart on the cluster: one installation that most tests share, one with a short window, and counted GPUs."""
+"""On the cluster, besides the installation that most tests share: one with a short window, and counted GPUs."""
 
 import json
 import subprocess
@@ -7,24 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.release import GPU, Release, installed, load_images
+from tests.cluster.release import GPU, Release, installed
 from tests.kubernetes import Kubernetes, fresh_namespace
 
 if TYPE_CHECKING:
     from kubernetes.client import CoreV1Api
-
-
-@pytest.fixture(scope="session")
-def images(kubernetes: Kubernetes) -> None:
-    """The image of the roles, on the node."""
-    load_images(kubernetes)
-
-
-@pytest.fixture(scope="session")
-def release(kubernetes: Kubernetes, kubernetes_api: "CoreV1Api", images: None) -> Iterator[Release]:
-    """An installation that every test leaves running."""
-    with fresh_namespace(kubernetes_api) as namespace, installed(kubernetes, namespace, owns_crds=True) as made:
-        yield made
 
 
 @pytest.fixture(scope="session")

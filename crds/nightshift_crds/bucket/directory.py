@@ -3,9 +3,13 @@
 An object is a file. It is written under another name, made durable, and then linked to its own (create-only: the
 first link wins) or renamed over the old one, so that a reader sees all of it or nothing. Blocking calls run in a
 bounded pool of threads, in blocks large enough that the hop does not matter.
+
+A draft is locked from before its first byte until it is published. Whoever opens the bucket removes drafts that have
+bytes and no lock: their writer was killed.
 """
 
 import asyncio
+import fcntl
 import os
 import time
 import uuid
@@ -28,7 +32,7 @@ _THREADS = 8
 _LISTED_AT_ONCE = 1000
 _UNFINISHED = ".unfinished"
 _UNFINISHED_LIFE_S = 86_400.0
-"""After this a file that a crash left half-written is removed at the next start."""
+"""After this a draft without a byte is removed too: a younger one may be about to be locked."""
 
 
 class DirectoryBucket:
@@ -40,7 +44,7 @@ class DirectoryBucket:
         with _failing_as_unavailable():
             self._unfinished.mkdir(parents=True, exist_ok=True)
         self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="bucket")
-        _remove_old(self._unfinished, time.time() - _UNFINISHED_LIFE_S)
+        _remove_dead(self._unfinished, time.time() - _UNFINISHED_LIFE_S)
 
     def close(self) -> None:
         """Finish what runs."""
@@ -55,8 +59,9 @@ class DirectoryBucket:
         """See the port."""
         draft = self._unfinished / uuid.uuid4().hex
         try:
-            await self._write(draft, data)
-            return await self._run(lambda: _publish(draft, self._path(key), key, create_only=create_only))
+            with await self._run(lambda: _open_draft(draft)) as file:
+                await self._write(file, data)
+                return await self._run(lambda: _publish(draft, self._path(key), key, create_only=create_only))
         finally:
             with suppress(OSError):  # published, or in a folder that does not answer
                 draft.unlink()
@@ -101,15 +106,10 @@ class DirectoryBucket:
             raise ValueError(f"not a key: {key!r}")
         return self._root.joinpath(*parts)
 
-    async def _write(self, draft: Path, data: bytes | AsyncIterator[bytes]) -> None:
-        with _failing_as_unavailable():
-            file = await self._run(lambda: draft.open("xb", buffering=0))
-        try:
-            async for block in _blocks(data):
-                await self._run(lambda: _write_all(file, block))  # noqa: B023 - awaited here
-            await self._run(lambda: os.fsync(file.fileno()))
-        finally:
-            file.close()
+    async def _write(self, file: BinaryIO, data: bytes | AsyncIterator[bytes]) -> None:
+        async for block in _blocks(data):
+            await self._run(lambda: _write_all(file, block))  # noqa: B023 - awaited here
+        await self._run(lambda: os.fsync(file.fileno()))
 
     async def _run(self, call: Callable[[], _T]) -> _T:
         with _failing_as_unavailable():
@@ -130,6 +130,12 @@ async def _blocks(data: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         return
     async for block in join_blocks(data):
         yield block
+
+
+def _open_draft(draft: Path) -> BinaryIO:
+    file = draft.open("xb", buffering=0)
+    fcntl.flock(file, fcntl.LOCK_EX)  # at most somebody is just looking whether it is locked
+    return file
 
 
 def _write_all(file: BinaryIO, block: bytes) -> None:
@@ -232,11 +238,20 @@ def _delete(path: Path, root: Path) -> None:
             folder = folder.parent
 
 
-def _remove_old(folder: Path, before: float) -> None:
+def _remove_dead(folder: Path, before: float) -> None:
     for entry in os.scandir(folder):
-        with suppress(FileNotFoundError):
-            if entry.stat().st_mtime < before:
+        with suppress(FileNotFoundError), Path(entry.path).open("rb") as draft:
+            if _is_dead(draft, before):
                 Path(entry.path).unlink()
+
+
+def _is_dead(draft: BinaryIO, before: float) -> bool:
+    try:
+        fcntl.flock(draft, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    found = os.fstat(draft.fileno())
+    return found.st_size > 0 or found.st_mtime < before
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """What a folder as a bucket does beyond the port: what a crash leaves, names, other people's hands in the folder."""
 
 import asyncio
+import fcntl
 import os
 import shutil
 import sys
@@ -91,16 +92,31 @@ async def test_a_crash_in_a_write_leaves_a_draft_and_no_object(bucket: Bucket, r
     assert len(list((root / ".unfinished").iterdir())) == 1
     await bucket.put("folder/half", b"again", create_only=True)
     assert await get(bucket, "folder/half") == b"again"
+    async with open_bucket(f"file://{root}"):
+        assert list((root / ".unfinished").iterdir()) == []
 
 
-async def test_drafts_of_a_crash_are_removed_at_a_start_a_day_later(root: Path) -> None:
+async def test_an_opening_removes_drafts_of_the_dead_and_none_that_is_being_written(root: Path) -> None:
     drafts = root / ".unfinished"
     drafts.mkdir(parents=True)
-    for name, age_s in (("old", DAY_S + 60), ("new", DAY_S - 60)):
-        (drafts / name).write_bytes(b"x")
+    for name, content, age_s in (("dead", b"x", 0), ("newborn", b"", DAY_S - 60), ("stillborn", b"", DAY_S + 60)):
+        (drafts / name).write_bytes(content)
         os.utime(drafts / name, (time.time() - age_s,) * 2)
-    async with open_bucket(f"file://{root}"):
-        assert {path.name for path in drafts.iterdir()} == {"new"}
+    with (drafts / "written").open("wb") as written:
+        fcntl.flock(written, fcntl.LOCK_EX)
+        written.write(b"x" * 10_000)
+        async with open_bucket(f"file://{root}"):
+            assert {path.name for path in drafts.iterdir()} == {"newborn", "written"}
+
+
+async def test_a_draft_is_locked_until_it_is_published(bucket: Bucket, root: Path) -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"x" * (1 << 20)
+        async with open_bucket(f"file://{root}"):
+            assert len(list((root / ".unfinished").iterdir())) == 1
+        yield b"y"
+
+    assert (await bucket.put("k", slowly(), create_only=True)).size == (1 << 20) + 1
 
 
 async def test_no_draft_is_left_by_a_write_that_ends(bucket: Bucket, root: Path) -> None:

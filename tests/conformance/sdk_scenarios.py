@@ -1,7 +1,8 @@
-"""What a colleague does with the official OpenAI SDK; each scenario is a function that fails by an assertion.
+"""What a colleague does with the official OpenAI SDK for Python; each is a function that fails by an assertion.
 
-Run as a program in a process of its own, so that the same scenarios meet different SDK versions:
-`python -m tests.e2e.sdk_scenarios NAME`, with OPENAI_BASE_URL, OPENAI_API_KEY and MODEL in the environment.
+Run as a program in a process of its own, so that the same scenarios meet different SDK versions (`clients` starts it):
+`python -m tests.conformance.sdk_scenarios [NAME...]`, with OPENAI_BASE_URL, OPENAI_API_KEY and MODELS in the
+environment, and with STRICT for OpenAI's own validation of every response. `js/scenarios.mjs` tells the same stories.
 """
 
 import hashlib
@@ -10,7 +11,9 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -18,8 +21,16 @@ import openai
 import pytest
 from openai import OpenAI
 
-MODEL = os.environ.get("MODEL", "")
+MODELS = os.environ.get("MODELS", "-").split()
+MODEL = MODELS[0]
 ENDS = {"completed", "failed", "expired", "cancelled"}
+FIELDS = {
+    "id", "object", "endpoint", "model", "errors", "input_file_id", "completion_window", "status", "output_file_id",
+    "error_file_id", "created_at", "in_progress_at", "expires_at", "finalizing_at", "completed_at", "failed_at",
+    "expired_at", "cancelling_at", "cancelled_at", "request_counts", "usage", "metadata",
+}  # fmt: skip
+UNKNOWN = "0192f0c2-0000-7000-8000-000000000000"
+_AT_ONCE = 4
 Scenario = Callable[[OpenAI], None]
 SCENARIOS: dict[str, Scenario] = {}
 
@@ -50,7 +61,7 @@ def create(client: OpenAI, prompts: list[str], **options: Any) -> Any:
 
 
 def wait(client: OpenAI, batch_id: str, until: Callable[[Any], bool] = lambda batch: batch.status in ENDS) -> Any:
-    for _ in range(600):
+    for _ in range(2_400):
         batch = client.batches.retrieve(batch_id)
         if until(batch):
             return batch
@@ -59,8 +70,7 @@ def wait(client: OpenAI, batch_id: str, until: Callable[[Any], bool] = lambda ba
 
 
 def rows(client: OpenAI, file_id: str) -> dict[str, Any]:
-    text = client.files.content(file_id).text
-    return {row["custom_id"]: row for row in map(json.loads, text.splitlines())}
+    return {row["custom_id"]: row for row in map(json.loads, client.files.content(file_id).text.splitlines())}
 
 
 def expect(error: type[openai.APIStatusError], call: Callable[[], Any]) -> Any:
@@ -124,8 +134,7 @@ def cancel_an_upload_in_parts(client: OpenAI) -> None:
     assert client.uploads.cancel(upload.id).status == "cancelled"
     late = expect(openai.BadRequestError, lambda: client.uploads.complete(upload.id, part_ids=[part.id]))
     assert late.param == "upload_id"
-    unknown = "upload_0192f0c2-0000-7000-8000-000000000000"
-    expect(openai.NotFoundError, lambda: client.uploads.cancel(unknown))
+    expect(openai.NotFoundError, lambda: client.uploads.cancel(f"upload_{UNKNOWN}"))
 
 
 @scenario
@@ -181,17 +190,20 @@ def read_usage(client: OpenAI) -> None:
 
 @scenario
 def download_while_it_is_in_progress(client: OpenAI) -> None:
-    batch = create(client, [f"quick {n}" for n in range(30)] + ["slow:5 one"])
+    batch = create(client, [f"quick {n}" for n in range(30)] + ["slow:300 one"])
     running = wait(client, batch.id, lambda b: b.output_file_id is not None or b.status in ENDS)
     assert running.status == "in_progress", running.status
     so_far = rows(client, running.output_file_id)
     assert 0 < len(so_far) <= 30
     assert client.files.retrieve(running.output_file_id).status == "uploaded"
     assert expect(openai.ConflictError, lambda: client.files.delete(running.output_file_id)).code == "file_in_use"
+    wait(client, batch.id, lambda b: b.request_counts.completed == 30)
+    client.batches.cancel(batch.id)
     ended = wait(client, batch.id)
     final = rows(client, ended.output_file_id)
-    assert (ended.status, len(final)) == ("completed", 31)
+    assert len(final) == 30
     assert ended.output_file_id == running.output_file_id
+    assert client.files.retrieve(ended.output_file_id).status == "processed"
     assert all(final[custom_id] == row for custom_id, row in so_far.items())
 
 
@@ -235,16 +247,19 @@ def fail_validation(client: OpenAI) -> None:
 
 @scenario
 def list_with_auto_paging(client: OpenAI) -> None:
-    created = [create(client, ["x"]).id for _ in range(5)]
+    files = [client.files.create(file=("blank.jsonl", b"\n"), purpose="batch").id for _ in range(5)]
+    created = [
+        client.batches.create(input_file_id=file_id, endpoint="/v1/chat/completions", completion_window="24h").id
+        for file_id in files
+    ]
     listed = [batch.id for batch in client.batches.list(limit=2)]
-    assert listed[:5] == created[::-1]
+    assert [batch_id for batch_id in listed if batch_id in created] == created[::-1]
     assert len(listed) == len(set(listed))
-    files = [file.id for file in client.files.list(limit=3, purpose="batch")]
-    assert len(files) == len(set(files)) >= 5
+    newest_first = [file.id for file in client.files.list(limit=3, purpose="batch")]
     oldest_first = [file.id for file in client.files.list(limit=3, purpose="batch", order="asc")]
-    assert oldest_first == files[::-1]
-    for batch_id in created:
-        wait(client, batch_id)
+    assert [file_id for file_id in newest_first if file_id in files] == files[::-1]
+    assert [file_id for file_id in oldest_first if file_id in files] == files
+    assert len(newest_first) == len(set(newest_first))
 
 
 @scenario
@@ -261,25 +276,124 @@ def delete_files(client: OpenAI) -> None:
 
 @scenario
 def use_models(client: OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == [MODEL]
-    assert client.models.retrieve(MODEL).id == MODEL
+    assert {*MODELS} <= {model.id for model in client.models.list()}
+    for name in MODELS:
+        assert client.models.retrieve(name).id == name
     error = expect(openai.NotFoundError, lambda: client.models.retrieve("some/other:model"))
     assert (error.code, error.param) == ("model_not_found", "model")
+
+
+def ask(client: OpenAI, **replaced: Any) -> Any:
+    """Ask for a batch of a file that there is not."""
+    fields: Any = {"input_file_id": f"file_{UNKNOWN}", "completion_window": "24h", "endpoint": "/v1/chat/completions"}
+    return client.batches.create(**fields | replaced)
+
+
+def upload(client: OpenAI, name: str = "a.jsonl", content: bytes = b"x", **replaced: Any) -> Any:
+    fields: Any = {"purpose": "batch"}
+    return client.files.create(file=(name, content), **fields | replaced)
 
 
 @scenario
 def meet_clear_errors(client: OpenAI) -> None:
     wrong = OpenAI(base_url=client.base_url, api_key="sk-wrong")
     assert expect(openai.AuthenticationError, wrong.models.list).code == "invalid_api_key"
-    missing: Any = {"completion_window": "24h", "endpoint": "/v1/chat/completions"}
-    unknown = "file_0192f0c2-0000-7000-8000-000000000000"
-    not_found = expect(openai.NotFoundError, lambda: client.batches.create(input_file_id=unknown, **missing))
-    assert not_found.param == "input_file_id"
-    empty = expect(openai.BadRequestError, lambda: client.files.create(file=("a.jsonl", b""), purpose="batch"))
-    assert (empty.code, empty.param) == ("empty_file", "file")
-    window: Any = {"completion_window": "48h", "endpoint": "/v1/chat/completions"}
-    assert expect(openai.BadRequestError, lambda: client.batches.create(input_file_id=unknown, **window)).code
+    short = {"anchor": "created_at", "seconds": 1}
+    refused: list[tuple[Callable[[], Any], str, str]] = [
+        (partial(upload, client, content=b""), "empty_file", "file"),
+        (partial(upload, client, "a.txt"), "invalid_file_format", "file"),
+        (partial(upload, client, purpose="fine-tune"), "invalid_value", "purpose"),
+        (partial(upload, client, expires_after=short), "integer_below_min_value", "expires_after.seconds"),
+        (partial(ask, client, completion_window="48h"), "invalid_value", "completion_window"),
+        (partial(ask, client, endpoint="/v1/nothing"), "invalid_value", "endpoint"),
+    ]
+    for call, code, param in refused:
+        error = expect(openai.BadRequestError, call)
+        assert (error.code, error.param, error.type) == (code, param, "invalid_request_error"), error
+    missing: list[tuple[Callable[[], Any], str | None]] = [
+        (partial(ask, client), "input_file_id"),
+        (partial(client.files.retrieve, f"file_{UNKNOWN}"), "id"),
+        (partial(client.batches.retrieve, f"batch_{UNKNOWN}"), None),
+        (partial(client.batches.cancel, "batch_x"), None),
+    ]
+    for call, name in missing:
+        error = expect(openai.NotFoundError, call)
+        assert (error.code, error.param) == (None, name), error
+
+
+@scenario
+def meet_limits_of_metadata(client: OpenAI) -> None:
+    for metadata, code, param in (
+        ({f"{n}": "x" for n in range(17)}, "object_above_max_properties", "metadata"),
+        ({"k" * 65: "x"}, "string_above_max_length", "metadata"),
+        ({"team": "x" * 513}, "string_above_max_length", "metadata.team"),
+    ):
+        error = expect(openai.BadRequestError, partial(ask, client, metadata=metadata))
+        assert (error.code, error.param) == (code, param)
+    most = {"k" * 63 + f"{n:x}": "\u00e9" * 512 for n in range(16)}
+    batch = ask(client, input_file_id=upload(client, content=b"\n").id, metadata=most)
+    assert client.batches.retrieve(batch.id).metadata == most
+
+
+@scenario
+def read_a_batch(client: OpenAI) -> None:
+    created = create(client, ["x", "fail:400 y"])
+    ended = wait(client, created.id)
+    for shown in (created, ended, *client.batches.list(limit=5).data):
+        assert shown.to_dict().keys() == FIELDS
+        assert all(value is None or type(value) is int for name, value in shown if name.endswith("_at"))
+    assert (created.status, ended.completion_window, ended.metadata) == ("validating", "24h", None)
+    assert ended.failed_at is ended.expired_at is ended.cancelling_at is ended.cancelled_at is ended.errors is None
+    assert {ended.input_file_id, ended.output_file_id, ended.error_file_id} <= {file.id for file in client.files.list()}
+
+
+@scenario
+def read_request_ids(client: OpenAI) -> None:
+    ids = [client.models.retrieve(MODEL)._request_id for _ in range(2)]
+    assert ids[0] != ids[1]
+    assert all(found and found.startswith("req_") for found in ids)
+
+
+@scenario
+def send_a_conflict_once(client: OpenAI) -> None:
+    batch = ask(client, input_file_id=upload(client, content=b"\n").id)
+    assert wait(client, batch.id).status == "failed"
+    sent: list[Any] = []
+    counting = openai.DefaultHttpxClient(event_hooks={"request": [sent.append]})
+    watched = OpenAI(base_url=client.base_url, http_client=counting)
+    expect(openai.ConflictError, lambda: watched.batches.cancel(batch.id))
+    assert len(sent) == 1
+
+
+@scenario
+def use_v1(client: OpenAI) -> None:
+    shorter = OpenAI(base_url=str(client.base_url).replace("/openai/v1", "/v1"))
+    assert [model.id for model in shorter.models.list()] == [model.id for model in client.models.list()]
+
+
+@scenario
+def use_a_base_url_with_a_slash(client: OpenAI) -> None:
+    for base_url in (str(client.base_url), str(client.base_url).rstrip("/")):
+        assert OpenAI(base_url=base_url).models.retrieve(MODEL).id == MODEL
+
+
+@scenario
+def send_headers_of_an_organization(client: OpenAI) -> None:
+    assert OpenAI(base_url=client.base_url, organization="org-x", project="x").models.retrieve(MODEL).id == MODEL
+
+
+def tell(name: str) -> str:
+    """Run a scenario; gives the line that says how it ended."""
+    client = OpenAI(max_retries=8, _strict_response_validation="STRICT" in os.environ)
+    problem = None
+    try:
+        SCENARIOS[name](client)
+    except (Exception, pytest.fail.Exception):  # noqa: BLE001 - whatever it is, it is told
+        problem = traceback.format_exc()
+    return json.dumps({"scenario": name, "problem": problem})
 
 
 if __name__ == "__main__":
-    SCENARIOS[sys.argv[1]](OpenAI(max_retries=8))
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        for line in threads.map(tell, sys.argv[1:] or SCENARIOS):
+            print(line, flush=True)
