@@ -201,22 +201,19 @@ def _seal_values(batch: BatchJob) -> dict[str, object]:
 
 
 def _run_values(batch: BatchJob, target: _Target, settings: Settings) -> dict[str, object]:
-    return (
-        _spool_values(batch)
-        | _sharing_values(target.service)
-        | {
-            "ENDPOINT": batch.spec.endpoint,
-            "MODEL_URL": target.url,
-            "MAX_CONCURRENCY": target.max_concurrency,
-            "DEADLINE": batch.status.deadline.isoformat() if batch.status.deadline else "",
-            "FLUSH_INTERVAL_S": settings.flush_interval_s,
-            "FLUSH_BYTES": settings.flush_bytes,
-            "REQUEST_TIMEOUT_S": settings.request_timeout_s,
-            "MAX_TRIES": settings.max_tries,
-            "MAX_ANSWER_BYTES": settings.max_answer_bytes,
-            "ERROR_LINE_FORMAT": settings.error_line_format,
-        }
-    )
+    values = _spool_values(batch) | _sharing_values(target.service)
+    return values | {
+        "ENDPOINT": batch.spec.endpoint,
+        "MODEL_URL": target.url,
+        "MAX_CONCURRENCY": target.max_concurrency,
+        "DEADLINE": batch.status.deadline.isoformat() if batch.status.deadline else "",
+        "FLUSH_INTERVAL_S": settings.flush_interval_s,
+        "FLUSH_BYTES": settings.flush_bytes,
+        "REQUEST_TIMEOUT_S": settings.request_timeout_s,
+        "MAX_TRIES": settings.max_tries,
+        "MAX_ANSWER_BYTES": settings.max_answer_bytes,
+        "ERROR_LINE_FORMAT": settings.error_line_format,
+    }
 
 
 def _sharing_values(service: ModelService | None) -> dict[str, object]:

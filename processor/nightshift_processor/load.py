@@ -22,7 +22,7 @@ _METRICS = {
     "vllm:num_requests_running": _RUNNING,
     "vllm:num_requests_waiting": _WAITING,
     "vllm:kv_cache_usage_perc": _CACHE,
-    "vllm:gpu_cache_usage_perc": _CACHE,  # its name until 0.10
+    "vllm:gpu_cache_usage_perc": _CACHE,  # its former name
     "sglang:num_running_reqs": _RUNNING,
     "sglang:num_queue_reqs": _WAITING,
     "sglang:token_usage": _CACHE,

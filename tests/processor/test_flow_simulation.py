@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from nightshift_processor.flow import Rules
+from tests.processor.flow_figures import PAGE, SCENES, read_page
 from tests.processor.queueing import Figures, Scene, play
 
 NOBODY = Scene()
@@ -74,3 +75,11 @@ def test_two_batches_come_to_equal_parts_though_one_began_long_before_the_other(
     first, second = play(replace(scene, people_per_s=0.5, batches=(CONTROLLED, CONTROLLED))).lines_per_s
     assert 0.67 < first / second < 1.5
     assert first + second > 0.8 * (8 - 0.5)
+
+
+def test_the_page_says_what_the_scenes_come_to() -> None:
+    said = read_page(PAGE)
+    assert list(said) == list(SCENES)
+    for name, scene in SCENES.items():
+        figures = play(scene)
+        assert said[name] == pytest.approx((figures.p95_s, sum(figures.lines_per_s)), rel=0.1, abs=0.1), name
