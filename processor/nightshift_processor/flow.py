@@ -79,7 +79,7 @@ class Flow:
     _threshold: float = field(init=False, default=inf)
     """Up to here the limit doubles per round."""
     _cut_at: float = field(init=False, default=-inf)
-    _answers_at_cut: int = field(init=False, default=-1)
+    _answers_at_cut: int = field(init=False, default=0)
     _best: float = field(init=False, default=inf)
     _window: _Window = field(init=False)
     _others_until: float = field(init=False, default=inf)
@@ -106,7 +106,7 @@ class Flow:
         self.answers += 1
         if sent_at <= self._cut_at:
             return
-        if not self._is_nearly_full and self.in_flight >= int(self.limit):
+        if self.limit < self.rules.most and not self._is_nearly_full and self.in_flight >= int(self.limit):
             step = 1.0 if self.limit < self._threshold else 1.0 / self.limit
             self.limit = min(self.limit + step, self._cap(now))
         if size and self.rules.is_shared:
@@ -145,7 +145,7 @@ class Flow:
 
     def _cut(self, limit: float, now: float) -> None:
         self.limit = max(1.0, limit)
-        if self.answers != self._answers_at_cut:  # else it is down, and comes back as it was
+        if self.answers != self._answers_at_cut:  # else it is down, and will come back as it was
             self._threshold = self.limit
         self._cut_at, self._answers_at_cut = now, self.answers
         self._window = _Window(self.limit)

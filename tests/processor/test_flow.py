@@ -106,6 +106,25 @@ def test_a_refusal_of_what_was_sent_after_the_cut_halves_it_again() -> None:
     assert limits == [32, 16, 8, 4, 2, 1, 1, 1]
 
 
+def test_what_was_sent_before_a_cut_raises_nothing_after_it() -> None:
+    workers = at_the_limit()
+    sent_at, workers.now = workers.now, workers.now + 1
+    workers.flow.refuse(sent_at, workers.now, None)
+    workers.flow.leave()
+    for _ in range(workers.flow.in_flight):
+        workers.flow.answer(sent_at, workers.now, BYTES)
+        workers.flow.leave()
+    assert workers.flow.limit == 32
+
+
+def test_a_server_that_was_not_there_yet_is_approached_as_any_other() -> None:
+    workers = Workers(Rules(64))
+    for _ in range(8):
+        workers.refuse()
+        workers.fill()
+    assert [workers.turn() for _ in range(7)] == [2, 4, 8, 16, 32, 64, 64]
+
+
 def test_a_refusal_that_is_a_line_s_own_fault_is_none_of_the_server_but_its_wish_is_heard() -> None:
     workers = at_the_limit()
     assert workers.refuse(5.0, is_news=False) == 64

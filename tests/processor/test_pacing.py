@@ -93,6 +93,14 @@ async def test_who_is_too_many_waits_and_goes_in_the_order_of_coming() -> None:
     assert counter.flow.in_flight == 0
 
 
+async def test_nobody_goes_before_those_who_wait() -> None:
+    counter = Counter(1)
+    await counter.send(b"a", b"b")
+    counter.flow.limit = 2.0
+    await counter.send(b"c")
+    assert counter.at_the_desk == [b"a", b"b"]
+
+
 async def test_answers_and_failures_come_through_as_they_are() -> None:
     counter = Counter()
     answered, failed = await counter.send(b"a", b"b")
