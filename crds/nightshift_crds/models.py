@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from enum import StrEnum
 from operator import itemgetter
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -39,6 +39,9 @@ Model = Annotated[str, Field(min_length=1, max_length=MAX_MODEL_CHARS)]
 Endpoint = Annotated[str, Field(max_length=64, pattern="^/v1/[a-z0-9/_-]+$")]
 ExpirySeconds = Annotated[int, Field(ge=MIN_EXPIRY_S, le=MAX_EXPIRY_S)]
 Count = Annotated[int, Field(ge=0)]
+Weekday = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
+ClockTime = Annotated[str, Field(max_length=5, pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 MetadataValue = Annotated[str, Field(max_length=MAX_METADATA_VALUE_CHARS)]
 FreeMap = Annotated[dict[str, Annotated[str, Field(max_length=253)]], Field(max_length=32)]
 Opaque = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
@@ -524,7 +527,11 @@ class ModelService(Part):
     """CA bundle to trust besides the system's."""
     api_key_secret: SecretKey | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
-    """Requests in flight at once, of one processor."""
+    """Requests in flight at once, of one processor, at most; fewer while the server is slow, full or refuses."""
+    batch_share: Annotated[float, Field(ge=0.01, le=1)] = 1.0
+    """Part of `maxConcurrency` that a processor uses while others use the server too."""
+    latency_tolerance: Annotated[float, Field(ge=1, le=100)] = 2.0
+    """How many times its best a latency may be, while others use the server, before less is sent."""
 
 
 class ModelVolume(Part):
@@ -570,6 +577,18 @@ class ModelServer(Part):
     max_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
 
 
+class Window(Part):
+    """A time of the week, by the clock of a place."""
+
+    days: Annotated[list[Weekday], Field(max_length=7, json_schema_extra={"x-kubernetes-list-type": "set"})] = []
+    """Days on which it opens; every day if there is none."""
+    start: ClockTime
+    end: ClockTime
+    """On the next day, if it is not later than `start`."""
+    time_zone: Annotated[str, Field(min_length=1, max_length=64)] = "UTC"
+    """Of the IANA database, for instance `Europe/Berlin`."""
+
+
 class Pricing(Part):
     """What a batch costs, in an installation's own currency."""
 
@@ -603,6 +622,8 @@ class HostedModelSpec(Part):
     shards: Annotated[int, Field(ge=1, le=64)] = 1
     """Processors that share one batch."""
     scheduling: Scheduling | None = None
+    windows: Annotated[list[Window], Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "atomic"})] = []
+    """When batches of this model run; always if there is none. Outside they wait, and their clock runs on."""
     overridable: Annotated[
         list[Literal["gpuType", "spot", "priorityClassName", "queue"]],
         Field(max_length=4, json_schema_extra={"x-kubernetes-list-type": "set"}),

@@ -39,7 +39,7 @@ from nightshift_operator.decisions import (
     ShowResultFile,
 )
 from nightshift_operator.facts import Observed
-from nightshift_operator.jobs import build_job
+from nightshift_operator.jobs import build_job, closing
 from nightshift_operator.settings import Settings
 
 _log = structlog.get_logger()
@@ -109,7 +109,7 @@ class Applier:
         batch = observed.batch
         checked = batch.status.input
         input_key = checked.key if checked else observed.input_key or ""
-        job = build_job(batch, action.step, action.model, input_key, self.settings)
+        job = closing(build_job(batch, action.step, action.model, input_key, self.settings), action.closes_at)
         try:
             await self.cluster.create(JOB, job)
         except AlreadyExists:

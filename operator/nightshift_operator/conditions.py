@@ -59,6 +59,8 @@ class Reason(StrEnum):
     """The HostedModel of the batch is gone."""
     SUSPENDED = "Suspended"
     """The batch is suspended by its spec."""
+    OFF_PEAK = "OffPeak"
+    """The batch waits for a window in which its model runs batches."""
     RETRYING = "Retrying"
     """A Job ended without doing its work; another one follows."""
     SEALING = "Sealing"

@@ -13,10 +13,15 @@ from nightshift_crds.records import SealedFile
 
 @dataclass(frozen=True)
 class CreateJob:
-    """Start a step."""
+    """Start a step.
+
+    Attributes:
+        closes_at: when it is to be stopped again, because the window of its model closes.
+    """
 
     step: Step
     model: HostedModel | None = None
+    closes_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,11 @@ class Pod:
 
 @dataclass(frozen=True)
 class Job:
-    """A Job of a batch and its pods."""
+    """A Job of a batch and its pods.
+
+    Attributes:
+        closes_at: when the window of its model closes.
+    """
 
     name: str
     uid: str
@@ -95,6 +99,7 @@ class Job:
     message: str = ""
     suspended: bool = False
     deleting_at: datetime | None = None
+    closes_at: datetime | None = None
     pods: tuple[Pod, ...] = ()
 
     @property

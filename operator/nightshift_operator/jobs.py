@@ -5,6 +5,7 @@ back of Jobs is in `pods`, where a run may go and its model server in `placement
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from nightshift_crds.cluster.port import Manifest
 from nightshift_crds.exits import NEVER_RETRY
@@ -17,6 +18,8 @@ CONTAINER = "processor"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "nightshift", "app.kubernetes.io/component": "processor"}
 BATCH_LABEL = "nightshift.dev/batch"
 STEP_LABEL = "nightshift.dev/step"
+CLOSES_AT = "nightshift.dev/closes-at"
+"""Annotation of a run Job: when the window of its model closes."""
 _JOB_SLACK_S = 900
 _JOB_TTL_S = 3_600
 _CA = "model-ca"
@@ -30,6 +33,14 @@ def build_job(batch: BatchJob, step: Step, model: HostedModel | None, input_key:
     values = _inspect_values(batch, settings) if step is Step.INSPECT else _seal_values(batch)
     env = _variables(_common_values(batch, input_key, settings) | values)
     return _build(batch, step, _build_pod(step, env, settings), settings)
+
+
+def closing(job: Manifest, at: datetime | None) -> Manifest:
+    """Note on a Job when it is to be stopped. Pure."""
+    if at is None:
+        return job
+    annotations = job["metadata"].get("annotations", {}) | {CLOSES_AT: at.isoformat()}
+    return job | {"metadata": job["metadata"] | {"annotations": annotations}}
 
 
 def _build_run(batch: BatchJob, model: HostedModel | None, input_key: str, settings: Settings) -> Manifest:
@@ -121,17 +132,18 @@ def _build_pod(step: Step, env: list[Manifest], settings: Settings) -> Manifest:
 
 @dataclass(frozen=True)
 class _Target:
-    """A model server, as a processor is told of it."""
+    """A model server, as a processor is told of it; one beside it has nobody else to serve."""
 
     url: str
     max_concurrency: int
+    service: ModelService | None = None
     env: tuple[Manifest, ...] = ()
 
 
 def _target_of(model: HostedModel) -> _Target:
     service, server = model.spec.service, model.spec.server
     if service is not None:
-        return _Target(service.url, service.max_concurrency, tuple(_service_variables(service)))
+        return _Target(service.url, service.max_concurrency, service, tuple(_service_variables(service)))
     if server is not None:
         return _Target(f"http://127.0.0.1:{server.port}", server.max_concurrency)
     raise ValueError("a run needs a model with a service or a server")
@@ -189,7 +201,8 @@ def _seal_values(batch: BatchJob) -> dict[str, object]:
 
 
 def _run_values(batch: BatchJob, target: _Target, settings: Settings) -> dict[str, object]:
-    return _spool_values(batch) | {
+    values = _spool_values(batch) | _sharing_values(target.service)
+    return values | {
         "ENDPOINT": batch.spec.endpoint,
         "MODEL_URL": target.url,
         "MAX_CONCURRENCY": target.max_concurrency,
@@ -201,6 +214,12 @@ def _run_values(batch: BatchJob, target: _Target, settings: Settings) -> dict[st
         "MAX_ANSWER_BYTES": settings.max_answer_bytes,
         "ERROR_LINE_FORMAT": settings.error_line_format,
     }
+
+
+def _sharing_values(service: ModelService | None) -> dict[str, object]:
+    if service is None:
+        return {"MODEL_IS_SHARED": False}
+    return {"BATCH_SHARE": service.batch_share, "LATENCY_TOLERANCE": service.latency_tolerance}
 
 
 def _variables(values: dict[str, object]) -> list[Manifest]:

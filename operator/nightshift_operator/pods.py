@@ -8,7 +8,7 @@ from typing import Any
 
 from nightshift_crds.cluster.port import Manifest
 from nightshift_operator.facts import Job, JobState, Node, Pod, Trouble
-from nightshift_operator.jobs import CONTAINER
+from nightshift_operator.jobs import CLOSES_AT, CONTAINER
 from nightshift_operator.placement import MODEL_CONTAINER
 
 _ENDS = {"Complete": JobState.COMPLETE, "Failed": JobState.FAILED}
@@ -37,6 +37,7 @@ def parse_job(manifest: Manifest, pods: list[Manifest]) -> Job:
         message=conditions.get("Failed", {}).get("message", ""),
         suspended="Suspended" in conditions,
         deleting_at=_parse_time(manifest["metadata"].get("deletionTimestamp")),
+        closes_at=_parse_time(manifest["metadata"].get("annotations", {}).get(CLOSES_AT)),
         pods=tuple(map(_parse_pod, pods)),
     )
 

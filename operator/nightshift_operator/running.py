@@ -4,21 +4,26 @@ Pure.
 """
 
 from dataclasses import replace
+from datetime import datetime
+from math import inf
 from typing import assert_never
 
 from nightshift_crds.exits import NEVER_RETRY, Exit
 from nightshift_crds.judgement import find_model
 from nightshift_crds.lifecycle import Phase, Sealing
-from nightshift_crds.models import BatchError, Counts
+from nightshift_crds.models import BatchError, Counts, HostedModel
 from nightshift_crds.names import ResultKind, Step, job_name
 from nightshift_crds.records import State, counts_of, usage_of
 from nightshift_operator.conditions import Kind, Reason, Says, explain_hopeless, explain_run, no
 from nightshift_operator.decisions import Action, CreateJob, Decision, DeleteJob, Event, ShowResultFile
 from nightshift_operator.facts import Job, JobState
-from nightshift_operator.view import INTERNAL, TEARDOWN_POLL_S, View
+from nightshift_operator.view import INTERNAL, SOON_S, TEARDOWN_POLL_S, View
+from nightshift_operator.windows import closes_at, explain_closed, opens_at
 
 _FORGOTTEN: dict[str, object] = dict.fromkeys(("job_name", "job_uid", "instance_type", "gpu_type"))
 """What a status says of an attempt."""
+_PAUSES = frozenset({Reason.SUSPENDED, Reason.OFF_PEAK})
+"""Why a Job is taken away though it has not failed."""
 
 
 def decide_running(view: View) -> Decision:
@@ -33,7 +38,8 @@ def decide_running(view: View) -> Decision:
     if job is not None and job.deleting_at is not None:
         return view.tear_down(job)
     if observed.batch.spec.suspend:
-        return _stay_suspended(view, job)
+        text = "The batch is suspended; its clock runs on."
+        return _pause(view, no(Kind.SCHEDULED, Reason.SUSPENDED, text), job, view.until_deadline_s)
     return _start(view) if job is None else _follow(view, job)
 
 
@@ -50,29 +56,48 @@ def _follow(view: View, job: Job) -> Decision:
             assert_never(job.state)
 
 
-def _stay_suspended(view: View, job: Job | None) -> Decision:
-    says = no(Kind.SCHEDULED, Reason.SUSPENDED, "The batch is suspended; its clock runs on.")
+def _pause(view: View, says: Says, job: Job | None, after_s: float) -> Decision:
     actions = (DeleteJob(job.name, job.uid),) if job else ()
-    return view.waiting(view.saying(view.stamped(), says), *actions, after_s=view.until_deadline_s)
+    return view.waiting(view.saying(view.stamped(), says), *actions, after_s=after_s)
+
+
+def _stay_closed(view: View, model: HostedModel) -> Decision:
+    """Wait for a window of the model; the batch has no Job."""
+    windows = model.spec.windows
+    says = no(Kind.SCHEDULED, Reason.OFF_PEAK, explain_closed(windows, view.now))
+    opens = opens_at(windows, view.now)
+    after_s = min(_until_s(view, opens), view.until_deadline_s)
+    return _pause(view, says, None, after_s)
+
+
+def _until_s(view: View, moment: datetime | None) -> float:
+    return (moment - view.now).total_seconds() + SOON_S if moment else inf
 
 
 def _start(view: View) -> Decision:
     status = view.stamped()
-    if status.job_uid is not None:  # the Job that we knew is gone: torn down for a suspend, or deleted by somebody
-        was_suspended = any(c.type == Kind.SCHEDULED and c.reason == Reason.SUSPENDED for c in status.conditions)
-        says = no(Kind.SCHEDULED, Reason.RETRYING, "The Job has vanished; another one follows.")
-        return _next_attempt(view, says, failed=not was_suspended)
     model = find_model(view.observed.models, status.model or "", view.observed.batch.spec.endpoint)
+    windows = model.spec.windows if model else []
+    closes = closes_at(windows, view.now)
+    if model and windows and closes is None:
+        return _stay_closed(view, model)
+    if status.job_uid is not None:  # the Job that we knew is gone: torn down for a pause, or deleted by somebody
+        was_paused = any(c.type == Kind.SCHEDULED and c.reason in _PAUSES for c in status.conditions)
+        says = no(Kind.SCHEDULED, Reason.RETRYING, "The Job has vanished; another one follows.")
+        return _next_attempt(view, says, failed=not was_paused)
     if model is None:
         says = no(Kind.SCHEDULED, Reason.MODEL_MISSING, "No HostedModel can run this batch any more.")
         after_s = min(view.policy.progress_interval_s, view.until_deadline_s)
         return view.waiting(view.saying(status, says), after_s=after_s)
     status = view.saying(status, no(Kind.SCHEDULED, Reason.STARTING, "A pod is being started."))
     name = job_name(view.observed.batch.metadata.uid, Step.RUN, status.attempt)
-    return view.to(status.model_copy(update={"job_name": name}), CreateJob(Step.RUN, model))
+    return view.to(status.model_copy(update={"job_name": name}), CreateJob(Step.RUN, model, closes))
 
 
 def _watch(view: View, job: Job) -> Decision:
+    if job.closes_at is not None and job.closes_at <= view.now:
+        text = "The window of the model has closed; the batch goes on in the next one."
+        return _pause(view, no(Kind.SCHEDULED, Reason.OFF_PEAK, text), job, view.until_deadline_s)
     hopeless = explain_hopeless(job, view.now, view.policy.max_model_restarts, view.policy.stuck_pod)
     if hopeless:
         return _try_again(view, job, hopeless)
@@ -80,7 +105,7 @@ def _watch(view: View, job: Job) -> Decision:
     progressing = Says(Kind.PROGRESSING, scheduled.holds, scheduled.reason, scheduled.message)
     status = view.stamped().model_copy(update={"job_name": job.name, "job_uid": job.uid} | _machine(view))
     status = view.saying(status, scheduled, progressing)
-    after_s = min(view.policy.progress_interval_s, view.until_deadline_s)
+    after_s = min(view.policy.progress_interval_s, view.until_deadline_s, _until_s(view, job.closes_at))
     if status != view.status:
         return Decision(status=status, requeue_after_s=after_s)
     progress = view.observed.progress

@@ -20,6 +20,7 @@ from nightshift_crds.exits import Exit
 from nightshift_crds.lines import parse_item
 from nightshift_processor.client import Answer, ModelClient, NoAnswer, open_client
 from nightshift_processor.outcome import Asked, conclude
+from nightshift_processor.pacing import paced
 from nightshift_processor.retry import Tries, is_turn_over, next_delay
 from nightshift_processor.settings import RunSettings
 from nightshift_processor.spool import InputChanged, Spool, fill_spool
@@ -67,7 +68,7 @@ async def _write_slice(settings: RunSettings, bucket: Bucket, spool: Spool, over
         return await over if is_open is None else Exit.DONE
     todo = [i for i in slice_of(len(spool), settings.slices, settings.slice_no) if not writer.is_done(i)]
     _log.info("slice.claimed", slice=settings.slice_no, lines=len(todo))
-    async with open_client(settings) as client, pumping(writer) as pump:
+    async with open_client(settings) as unpaced, paced(settings, unpaced) as client, pumping(writer) as pump:
         is_done = await unless(_Dispatch(settings, spool, writer, client, deque(todo)).work_all(), pump, over)
         if is_done:
             writer.close(ended=True)

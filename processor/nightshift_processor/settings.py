@@ -76,7 +76,15 @@ class RunSettings(SpoolSettings):
     model_api_key: Annotated[SecretStr, BeforeValidator(_strip_key)] | None = None
     """Key that the model server wants."""
     max_concurrency: Annotated[int, Field(ge=1)] = 64
-    """Requests in flight at once."""
+    """Requests in flight at once, at most; how many there are follows the model server."""
+    model_is_shared: bool = True
+    """Whether others use the model server too: then it starts with few, and its latency and `/metrics` are watched."""
+    batch_share: Annotated[float, Field(ge=0.01, le=1)] = 1.0
+    """Part of the requests in flight that there may be while others use the model server."""
+    latency_tolerance: Annotated[float, Field(ge=1)] = 2.0
+    """How many times its best a latency of the model server may be before less is sent, where others may use it too."""
+    load_interval_s: Annotated[float, Field(gt=0)] = 2
+    """Seconds between two looks at the `/metrics` of the model server."""
     deadline: AwareDatetime
     """When what has not run is given up."""
     slices: Annotated[int, Field(ge=1)] = 1

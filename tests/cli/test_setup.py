@@ -26,6 +26,7 @@ from nightshift_crds import keys
 from nightshift_crds.cluster.port import HOSTED_MODEL, LEASE, SECRET, Cluster, Kind, Manifest, Selector, each
 from nightshift_crds.errors import Rejected
 from nightshift_crds.lines import CHAT, EMBEDDINGS, RESPONSES, SCORE
+from nightshift_crds.models import ModelService
 from tests.builders import NAMESPACE, a_model_manifest
 
 URL = "http://127.0.0.1:8000"
@@ -191,9 +192,13 @@ async def catalogue(cluster: Cluster, namespace: str = NAMESPACE) -> dict[str, A
     return {item["spec"]["name"]: item["spec"]["service"] for item in await all_of(cluster, HOSTED_MODEL, namespace)}
 
 
+def a_service(url: str, concurrency: int) -> dict[str, Any]:
+    return ModelService(url=url, max_concurrency=concurrency).dump()
+
+
 async def test_the_catalogue_of_every_namespace_is_what_was_given(cluster: Cluster) -> None:
     await write_catalogue(cluster, {"a", "b"}, [ServedModel("m:1", URL, 8), ServedModel("o/m", f"{URL}/v1", 9)])
-    wanted = {"m:1": {"url": URL, "maxConcurrency": 8}, "o/m": {"url": f"{URL}/v1", "maxConcurrency": 9}}
+    wanted = {"m:1": a_service(URL, 8), "o/m": a_service(f"{URL}/v1", 9)}
     assert await catalogue(cluster, "a") == wanted
     assert await catalogue(cluster, "b") == wanted
 
@@ -214,7 +219,7 @@ async def test_every_model_is_taken_to_serve_what_batches_may_be_on(cluster: Clu
 async def test_another_start_changes_models_and_takes_away_what_is_not_served_any_more(cluster: Cluster) -> None:
     await write_catalogue(cluster, {NAMESPACE}, [ServedModel("kept", URL, 8, "sk-1"), ServedModel("gone", URL, 8, "k")])
     await write_catalogue(cluster, {NAMESPACE}, [ServedModel("kept", f"{URL}/new", 9)])
-    assert await catalogue(cluster) == {"kept": {"url": f"{URL}/new", "maxConcurrency": 9}}
+    assert await catalogue(cluster) == {"kept": a_service(f"{URL}/new", 9)}
     assert await all_of(cluster, SECRET) == []
 
 

@@ -53,7 +53,8 @@ def test_a_manifest_to_create_names_group_and_kind() -> None:
         "HostedModel",
         {"name": "m"},
     )
-    assert built["spec"]["service"] == {"url": "http://m", "maxConcurrency": 64}
+    defaults = {"maxConcurrency": 64, "batchShare": 1.0, "latencyTolerance": 2.0}
+    assert built["spec"]["service"] == {"url": "http://m"} | defaults
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------
@@ -106,6 +107,9 @@ def test_a_batch_that_nobody_has_seen_is_validating() -> None:
         (StoredFile, "status", {"crc32c": 1 << 32}),
         (HostedModel, "spec", {"name": "", "service": {"url": "http://m"}}),
         (HostedModel, "spec", {"name": "m", "service": {"url": "http://m", "maxConcurrency": 0}}),
+        (HostedModel, "spec", {"name": "m", "service": {"url": "http://m", "batchShare": 0}}),
+        (HostedModel, "spec", {"name": "m", "service": {"url": "http://m", "batchShare": 1.01}}),
+        (HostedModel, "spec", {"name": "m", "service": {"url": "http://m", "latencyTolerance": 0.9}}),
         (HostedModel, "spec", {"name": "m", "service": {"url": "http://m"}, "overridable": ["image"]}),
         (HostedModel, "spec", {"name": "m", "service": {"url": "http://m"}, "endpoints": []}),
     ],

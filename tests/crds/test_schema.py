@@ -17,7 +17,7 @@ from nightshift_crds.cluster.local import admit
 from nightshift_crds.cluster.port import BATCH_JOB, HOSTED_MODEL, KINDS, Kind, Manifest
 from nightshift_crds.errors import Refused
 from nightshift_crds.lifecycle import Phase, can_move
-from nightshift_crds.models import RESOURCES, ObjectMeta, Part, Resource
+from nightshift_crds.models import RESOURCES, WEEKDAYS, ObjectMeta, Part, Resource
 from nightshift_crds.schema import build_crd, build_schema
 from tests.builders import FILE_ID, a_batch_manifest, a_model_manifest
 
@@ -221,11 +221,18 @@ MODEL_SPECS = st.fixed_dictionaries(
         "shards": st.integers(1, 64),
         "pricing": st.fixed_dictionaries({}, optional={"perGpuHour": st.floats(0, 1e6)}),
         "overridable": st.lists(st.sampled_from(["gpuType", "spot", "priorityClassName", "queue"]), max_size=4),
+        "windows": st.lists(
+            st.fixed_dictionaries(
+                {"start": st.times().map(lambda at: f"{at:%H:%M}"), "end": st.just("00:00")},
+                optional={"days": st.sets(st.sampled_from(WEEKDAYS)).map(list), "timeZone": st.just("Europe/Berlin")},
+            ),
+            max_size=16,
+        ),
     },
 )
 WAYS = st.sampled_from(
     [
-        {"service": {"url": "http://m", "maxConcurrency": 10_000}},
+        {"service": {"url": "http://m", "maxConcurrency": 10_000, "batchShare": 0.01, "latencyTolerance": 1.5}},
         {"server": {"image": "vllm:1", "port": 65_535, "resources": {"limits": {"cpu": 1}}, "tolerations": [{"a": 1}]}},
     ]
 )
@@ -281,6 +288,26 @@ def test_a_batch_with_one_wrong_field_is_refused_by_all_three(spec: dict[str, An
 def test_a_batch_without_a_field_that_it_needs_is_refused_by_all_three(spec: dict[str, Any], lacking: str) -> None:
     manifest = a_batch_manifest() | {"spec": {key: value for key, value in spec.items() if key != lacking}}
     assert verdicts_of(BATCH_JOB, manifest) == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"start": "24:00", "end": "06:00"},
+        {"start": "6:00", "end": "06:00"},
+        {"start": "06:00\n", "end": "07:00"},
+        {"start": "06:00"},
+        {"end": "06:00"},
+        {"start": "22:00", "end": "06:60"},
+        {"start": "22:00", "end": "06:00", "days": ["Monday"]},
+        {"start": "22:00", "end": "06:00", "days": [1]},
+        {"start": "22:00", "end": "06:00", "timeZone": ""},
+        {"start": "22:00", "end": "06:00", "timeZone": "x" * 65},
+    ],
+)
+def test_a_window_that_no_clock_shows_is_refused_by_all_three(window: dict[str, Any]) -> None:
+    manifest = a_model_manifest(windows=[window])
+    assert verdicts_of(HOSTED_MODEL, manifest) == (False, False, False)
 
 
 @given(BATCH_SPECS)

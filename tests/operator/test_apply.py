@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -35,6 +35,7 @@ from nightshift_operator.decisions import (
     ShowResultFile,
 )
 from nightshift_operator.facts import Observed
+from nightshift_operator.pods import parse_job
 from tests.builders import NAMESPACE, T0, a_model
 from tests.operator.world import Crash, Fuse, World
 
@@ -94,6 +95,12 @@ async def test_a_job_reads_the_input_that_was_checked(world: World, key: Key) ->
     checked = (await world.batch(key)).status.input
     assert checked is not None
     assert {"name": "NIGHTSHIFT_INPUT_KEY", "value": checked.key} in env
+
+
+async def test_a_job_is_told_when_it_is_to_be_stopped(world: World, key: Key) -> None:
+    closes = datetime(2026, 11, 24, 6, tzinfo=UTC)
+    await do(world, key, CreateJob(Step.RUN, a_model(), closes))
+    assert parse_job(await world.job(key), []).closes_at == closes
 
 
 async def test_a_stranger_s_job_under_our_name_is_neither_adopted_nor_deleted(world: World, key: Key) -> None:

@@ -9,8 +9,9 @@ from nightshift_crds.lifecycle import Phase, Sealing
 from nightshift_crds.lines import CHAT, ErrorForm
 from nightshift_crds.models import BatchJob, HostedModel
 from nightshift_crds.names import ResultKind, Step, job_name
-from nightshift_operator.jobs import BATCH_LABEL, CONTAINER, MANAGED_BY, build_job
+from nightshift_operator.jobs import BATCH_LABEL, CONTAINER, MANAGED_BY, build_job, closing
 from nightshift_operator.placement import MODEL_CONTAINER
+from nightshift_operator.pods import parse_job
 from nightshift_operator.settings import Settings
 from nightshift_processor.settings import InspectSettings, RunSettings, SealSettings, StepSettings
 from tests.builders import BATCH_UID, FILE_ID, NAMESPACE, a_batch, a_model
@@ -34,7 +35,7 @@ SETTINGS = Settings.load(
         "NIGHTSHIFT_IMAGE": "registry/nightshift:9",
     }
 )
-SERVICE = {"url": "http://model:8000/v1", "maxConcurrency": 12}
+SERVICE = {"url": "http://model:8000/v1", "maxConcurrency": 12, "batchShare": 0.25, "latencyTolerance": 4.5}
 
 
 def a_running_batch(**status: Any) -> BatchJob:
@@ -66,6 +67,7 @@ def test_a_run_reads_out_of_its_job_all_that_the_operator_was_told() -> None:
     assert (read.deadline, read.slices, read.slice_no) == (DEADLINE, 3, 2)
     assert (read.flush_interval_s, read.flush_bytes, read.request_timeout_s) == (4.5, 1_005, 106.5)
     assert (read.max_tries, read.max_answer_bytes, read.error_line_format) == (7, 1_008, ErrorForm.OPENAI)
+    assert (read.model_is_shared, read.batch_share, read.latency_tolerance) == (True, 0.25, 4.5)
     assert read.model_api_key is None
 
 
@@ -109,7 +111,21 @@ def test_every_variable_of_a_job_is_a_string_that_the_processor_knows(step: Step
 def test_a_run_beside_a_model_server_sends_to_it() -> None:
     read = RunSettings.load(env_of(job_of(Step.RUN, model=a_served_model(port=8123, maxConcurrency=99))))
     assert (str(read.model_url), read.max_concurrency) == ("http://127.0.0.1:8123/", 99)
+    assert not read.model_is_shared
     assert read.model_api_key is None
+
+
+@pytest.mark.parametrize("spot", [True, False], ids=["without other annotations", "beside those of the pod"])
+def test_a_job_knows_when_it_is_to_be_stopped(spot: bool) -> None:
+    job = job_of(Step.RUN, model=a_model(scheduling={"spot": spot}))
+    closed = closing(job, DEADLINE)
+    assert parse_job(with_uid(closed), []).closes_at == DEADLINE
+    assert closed["spec"] == job["spec"]
+    assert parse_job(with_uid(closing(job, None)), []).closes_at is None
+
+
+def with_uid(job: dict[str, Any]) -> dict[str, Any]:
+    return job | {"metadata": job["metadata"] | {"uid": "run-uid"}}
 
 
 def test_variables_of_the_installation_come_before_those_of_the_job_so_that_they_replace_none() -> None:

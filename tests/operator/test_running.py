@@ -295,6 +295,80 @@ def test_a_batch_that_was_suspended_before_its_first_job_starts_like_any_other()
     assert status_of(decision).attempt == 1
 
 
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+MORNING = a_model(windows=[{"start": "06:00", "end": "12:00"}])
+EVENING = a_model(windows=[{"start": "18:30", "end": "20:00"}])
+NOON = T0.replace(hour=12)
+OFF_PEAK = Condition(type=Kind.SCHEDULED, status="False", reason=Reason.OFF_PEAK, last_transition_time=T0)
+
+
+def message(status: BatchJobStatus) -> str:
+    return next(c.message for c in status.conditions if c.type == Kind.SCHEDULED)
+
+
+def test_in_a_window_a_job_is_started_and_knows_when_to_end() -> None:
+    assert decided(running(models=(MORNING,))).actions == (CreateJob(Step.RUN, MORNING, NOON),)
+
+
+def test_outside_of_all_windows_nothing_is_started_until_the_next_one_opens() -> None:
+    decision = decided(running(models=(EVENING,)))
+    assert decision.actions == ()
+    assert scheduled(status_of(decision)) == ("False", Reason.OFF_PEAK)
+    assert "2026-11-23 18:30 UTC" in message(status_of(decision))
+    assert decision.requeue_after_s == (T0.replace(hour=18, minute=30) - NOW).total_seconds() + 1
+    assert status_of(decision).failed_attempts == 0
+
+
+def test_a_batch_that_waits_for_its_window_is_written_once() -> None:
+    seen = running(models=(EVENING,))
+    assert decided(after(seen, decided(seen)), NOW + timedelta(minutes=5)).status is None
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        a_model(windows=[{"start": "08:00", "end": "10:00", "days": ["Thu"]}]),
+        a_model(windows=[{"start": "08:00", "end": "10:00", "timeZone": "Mars/Base"}]),
+    ],
+    ids=["after the deadline", "never"],
+)
+def test_a_batch_whose_window_does_not_open_in_time_expires(model: HostedModel) -> None:
+    decision = decided(running(models=(model,)))
+    assert decision.requeue_after_s == (DEADLINE - NOW).total_seconds() + 1
+    assert status_of(decided(after(running(models=(model,)), decision), LATE)).sealing is Sealing.EXPIRED
+
+
+def test_when_its_window_closes_a_job_is_taken_away_and_not_before() -> None:
+    job = a_job(closes_at=NOON, pods=(Pod("p", "u", running=True),))
+    early = decided(running(job), NOON - timedelta(seconds=5))
+    assert (early.actions, early.requeue_after_s) == ((), 6)
+    closed = decided(running(job), NOON)
+    assert closed.actions == (DeleteJob(job.name, job.uid),)
+    assert scheduled(status_of(closed)) == ("False", Reason.OFF_PEAK)
+    assert status_of(closed).phase is Phase.IN_PROGRESS
+
+
+def test_a_job_that_has_failed_is_judged_though_its_window_has_closed() -> None:
+    job = a_job(Step.RUN, JobState.FAILED, 1, closes_at=NOON)
+    assert status_of(decided(running(job), NOON)).failed_attempts == 1
+
+
+def test_a_batch_that_was_stopped_waits_and_goes_on_as_another_attempt_that_is_no_failed_one() -> None:
+    stopped = observed(status=a_status(Phase.IN_PROGRESS, conditions=[OFF_PEAK.dump()]), models=(EVENING,))
+    waiting = decided(stopped, NOON)
+    assert (waiting.actions, scheduled(status_of(waiting))) == ((), ("False", Reason.OFF_PEAK))
+    evening = T0.replace(hour=19)
+    resumed = after(stopped, decided(after(stopped, waiting), evening))
+    assert (resumed.batch.status.attempt, resumed.batch.status.failed_attempts) == (2, 0)
+    assert decided(resumed, evening).actions == (CreateJob(Step.RUN, EVENING, T0.replace(hour=20)),)
+
+
+def test_a_suspended_batch_says_so_whatever_its_window() -> None:
+    seen = replace(suspended(None), models=(EVENING,))
+    assert scheduled(status_of(decided(seen))) == ("False", Reason.SUSPENDED)
+
+
 # --- a Job that is going ----------------------------------------------------------------------------------------------
 
 

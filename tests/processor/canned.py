@@ -35,7 +35,7 @@ class Request:
 
 
 class CannedServer:
-    """Gives its answers one after the other, the last one for ever."""
+    """Gives its answers one after the other, the last one for ever; whoever asks for its metrics learns of none."""
 
     def __init__(self, *answers: bytes | Manner) -> None:
         self._answers = deque(answers)
@@ -43,6 +43,7 @@ class CannedServer:
         self.requests: list[Request] = []
         self.asked = asyncio.Event()
         self.left = asyncio.Event()
+        self.was_asked_for_metrics = asyncio.Event()
         self.url = ""
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -56,7 +57,12 @@ class CannedServer:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
-        self.requests.append(Request(head, await reader.readexactly(int(length[1]) if length else 0)))
+        request = Request(head, await reader.readexactly(int(length[1]) if length else 0))
+        if request.target == "/metrics":
+            self.was_asked_for_metrics.set()
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            return
+        self.requests.append(request)
         self.asked.set()
         answer = self._answers[0] if len(self._answers) == 1 else self._answers.popleft()
         if answer is Manner.ABORT:

@@ -1,0 +1,108 @@
+"""A model client that sends no more at once than its flow allows; whoever is too many waits in line.
+
+`flow` decides, this lets in. It costs a request two looks at the clock as long as nobody waits.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from nightshift_processor.client import Answer, Failure, ModelClient, NoAnswer
+from nightshift_processor.flow import Flow, Rules
+from nightshift_processor.load import watch_load
+from nightshift_processor.settings import RunSettings
+
+_REFUSALS = frozenset({429, 503})
+_UNSERVED = frozenset({Failure.NOT_CONNECTED, Failure.TIMEOUT})
+
+
+class PacedClient:
+    """A client before which requests wait for their turn."""
+
+    def __init__(self, client: ModelClient, flow: Flow) -> None:
+        self._client = client
+        self._flow = flow
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._refused: dict[int, int] = {}
+        """By the hash of a body that was refused: how many had been answered then."""
+
+    async def post(self, body: bytes) -> Answer:
+        """See the interface."""
+        flow, time = self._flow, self._loop.time
+        sent_at = time()
+        if self._waiting or not flow.enter(sent_at):
+            await self._wait()
+            sent_at = time()
+        try:
+            answer = await self._client.post(body)
+            if answer.status in _REFUSALS:
+                self._refuse(body, sent_at, answer.retry_after_s)
+            else:
+                flow.answer(sent_at, time(), len(answer.body) if answer.status == 200 else 0)
+        except NoAnswer as no_answer:
+            if no_answer.failure in _UNSERVED:
+                self._refuse(body, sent_at, None)
+            raise
+        finally:
+            flow.leave()
+            if self._waiting:
+                self._let_in()
+        return answer
+
+    def _refuse(self, body: bytes, sent_at: float, retry_after_s: float | None) -> None:
+        """Tell the flow.
+
+        A line that is refused again, though others were served meanwhile, says nothing of the server: one that nobody
+        can serve must not slow a whole batch down.
+        """
+        key = hash(body)
+        is_news = self._refused.get(key, self._flow.answers) == self._flow.answers
+        self._refused[key] = self._flow.answers
+        self._flow.refuse(sent_at, self._loop.time(), retry_after_s, is_news=is_news)
+
+    async def _wait(self) -> None:
+        turn = self._loop.create_future()
+        self._waiting.append(turn)
+        self._let_in()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # let in, and stopped before it could go
+                self._flow.leave()
+                self._let_in()
+            raise
+
+    def _let_in(self) -> None:
+        """Let in whoever may go now, and come back when a hold ends."""
+        now = self._loop.time()
+        while self._waiting and self._flow.enter(now):
+            turn = self._waiting.popleft()
+            if turn.cancelled():
+                self._flow.leave()
+            else:
+                turn.set_result(None)
+        if self._waiting and self._timer is None and self._flow.held_until > now:
+            self._timer = self._loop.call_at(self._flow.held_until, self._end_hold)
+
+    def _end_hold(self) -> None:
+        self._timer = None
+        self._let_in()
+
+
+@asynccontextmanager
+async def paced(settings: RunSettings, client: ModelClient) -> AsyncIterator[ModelClient]:
+    """Pace a client for as long as the context lasts."""
+    flow = Flow(
+        Rules(settings.max_concurrency, settings.batch_share, settings.latency_tolerance, settings.model_is_shared)
+    )
+    watching = asyncio.create_task(watch_load(settings, flow), name="load") if settings.model_is_shared else None
+    try:
+        yield PacedClient(client, flow)
+    finally:
+        if watching is not None:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
