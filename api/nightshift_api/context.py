@@ -4,8 +4,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from uuid import UUID
 
+from nightshift_api.admission import Admission
 from nightshift_api.settings import Settings
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.cluster.port import Cluster
@@ -25,6 +27,11 @@ class Context:
     settings: Settings
     now: Callable[[], datetime] = _now
     randomness: Callable[[int], bytes] = os.urandom
+
+    @cached_property
+    def admission(self) -> Admission:
+        """What each namespace may ask for; one for all endpoints."""
+        return Admission(self.settings, self.now)
 
     def make_uuid(self) -> UUID:
         """Make a fresh id that sorts by time."""
