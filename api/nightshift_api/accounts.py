@@ -17,6 +17,8 @@ import structlog
 from nightshift_api.access import Access
 from nightshift_api.caller import Caller
 from nightshift_api.context import Context
+from nightshift_api.quota import Quota
+from nightshift_api.settings import Settings
 from nightshift_crds.cluster import is_kubernetes, parse_namespaces
 from nightshift_crds.cluster.port import SUBJECT_ACCESS_REVIEW, TOKEN_REVIEW, Cluster, Kind, Manifest
 from nightshift_crds.errors import Refused, Rejected, Unavailable
@@ -71,13 +73,13 @@ def build_question(account: Account, access: Access) -> Manifest:
 class ServiceAccounts:
     """Those of the namespaces that the installation serves."""
 
-    def __init__(
-        self, cluster: Cluster, namespaces: tuple[str, ...], max_cached: int, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, cluster: Cluster, settings: Settings, now: Callable[[], datetime]) -> None:
         self._cluster = cluster
-        self._namespaces = namespaces
-        self._known: Answers[Account] = Answers(max_cached, now)
-        self._allowed: Answers[Literal[True]] = Answers(max_cached, now)
+        self._namespaces = parse_namespaces(settings.cluster)
+        self._now = now
+        self._strangers = Quota(settings.max_reviews_per_s, 1)
+        self._known: Answers[Account] = Answers(settings.max_cached_reviews, now)
+        self._allowed: Answers[Literal[True]] = Answers(settings.max_cached_reviews, now)
 
     @classmethod
     def of(cls, context: Context) -> "ServiceAccounts | None":
@@ -85,27 +87,31 @@ class ServiceAccounts:
         settings = context.settings
         if not (settings.service_account_tokens and is_kubernetes(settings.cluster)):
             return None
-        namespaces = parse_namespaces(settings.cluster)
-        return cls(context.cluster, namespaces, settings.max_cached_reviews, context.now)
+        return cls(context.cluster, settings, context.now)
 
     async def find_caller(self, token: str) -> Caller | None:
         """Find whose token this is; None for nobody's.
 
         Raises:
             Rejected: its namespace is not served.
-            Unavailable: Kubernetes does not answer.
+            Unavailable: Kubernetes does not answer, or is asked about too many tokens.
         """
         if not is_token(token):
             return None
         known_by = hash_key(token)
-        account = await self._known.ask(known_by, partial(self._identify, token))
+        account = await self._known.ask(known_by, partial(self._identify, known_by, token))
         if account is None:
             return None
         if self._namespaces and account.namespace not in self._namespaces:
             raise Rejected(f"The namespace '{account.namespace}' is not served here.", status=403)
         return Caller(account.namespace, partial(self._authorise, known_by, account))
 
-    async def _identify(self, token: str) -> Account | None:
+    async def _identify(self, known_by: str, token: str) -> Account | None:
+        """Ask whose a token is. Those that were somebody's a moment ago are not held up by what others make up."""
+        if not self._known.was_accepted(known_by):
+            delay_s = self._strangers.take("tokens", self._now().timestamp())
+            if delay_s:
+                raise Unavailable("too many unknown tokens are sent", delay_s=delay_s)
         return parse_account(await self._review(TOKEN_REVIEW, {"token": token}))
 
     async def _authorise(self, known_by: str, account: Account, access: Access) -> None:
@@ -150,6 +156,10 @@ class Answers(Generic[_V]):
         self._accepted: dict[Hashable, _Answer[_V]] = {}
         self._refused: dict[Hashable, _Answer[_V]] = {}
         self._asking: dict[Hashable, asyncio.Task[_V | None]] = {}
+
+    def was_accepted(self, key: Hashable) -> bool:
+        """Tell whether the last answer was no refusal, however old it is."""
+        return key in self._accepted
 
     async def ask(self, key: Hashable, question: Callable[[], Awaitable[_V | None]]) -> _V | None:
         """Give what was answered, or ask again if that is too old; equal questions at the same time are one."""

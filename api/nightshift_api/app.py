@@ -10,15 +10,17 @@ from starlette.types import ASGIApp
 
 from nightshift_api.access import access_of
 from nightshift_api.accounts import ServiceAccounts
+from nightshift_api.admission import Admission, Admit
 from nightshift_api.auth import Authenticate, Keyring
 from nightshift_api.caller import caller_of
 from nightshift_api.context import Context
-from nightshift_api.errors import on_bug, on_disconnect, on_http, on_rejected, on_unavailable
+from nightshift_api.errors import on_bug, on_disconnect, on_http, on_rejected, on_too_many, on_unavailable
 from nightshift_api.health import Healthz
 from nightshift_api.openapi import build_openapi
+from nightshift_api.pace import Pace
 from nightshift_api.routes import Operation, build_operations
 from nightshift_api.tracing import Trace
-from nightshift_crds.errors import Rejected, Unavailable
+from nightshift_crds.errors import Rejected, TooMany, Unavailable
 
 PREFIXES = ("/openai/v1", "/v1")
 
@@ -26,7 +28,11 @@ PREFIXES = ("/openai/v1", "/v1")
 def build_app(context: Context, keyring: Keyring) -> ASGIApp:
     """Build the ASGI application of a context."""
     operations = build_operations(context)
-    middleware = [Middleware(Authenticate, keyring=keyring, accounts=ServiceAccounts.of(context))]
+    admission = context.admission
+    middleware = [
+        Middleware(Authenticate, keyring=keyring, accounts=ServiceAccounts.of(context)),
+        Middleware(Admit, admission=admission),
+    ]
     description = build_openapi(operations, PREFIXES[0])
 
     async def show_openapi(_: Request) -> Response:
@@ -36,10 +42,11 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
         routes=[
             Route("/healthz", Healthz(context).get),
             Route("/openapi.json", show_openapi),
-            *(_mount(prefix, operations, middleware) for prefix in PREFIXES),
+            *(_mount(prefix, operations, middleware, admission) for prefix in PREFIXES),
         ],
         exception_handlers={
             Rejected: on_rejected,
+            TooMany: on_too_many,
             Unavailable: on_unavailable,
             HTTPException: on_http,
             ClientDisconnect: on_disconnect,
@@ -47,24 +54,30 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
         },
     )
     app.router.redirect_slashes = False
-    return Trace(app)
+    return Trace(Pace(app, context.settings))
 
 
-def _mount(prefix: str, operations: list[Operation], middleware: list[Middleware]) -> BaseRoute:
+def _mount(prefix: str, operations: list[Operation], middleware: list[Middleware], admission: Admission) -> BaseRoute:
     routes: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         routes.setdefault(operation.path, {})[operation.method] = operation
-    router = Router([_route(path, by_method) for path, by_method in routes.items()], redirect_slashes=False)
+    router = Router([_route(path, by_method, admission) for path, by_method in routes.items()], redirect_slashes=False)
     return Mount(prefix, router, middleware=middleware)
 
 
-def _route(path: str, by_method: dict[str, Operation]) -> Route:
+def _route(path: str, by_method: dict[str, Operation], admission: Admission) -> Route:
     """Serve all methods of a path, so that any other is a 405 and not a 404."""
     access = {method: access_of(method, path) for method in by_method}
 
     async def endpoint(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
-        await caller_of(request).authorise(access[method])
-        return await by_method[method].endpoint(request)
+        operation, caller = by_method[method], caller_of(request)
+        await caller.authorise(access[method])
+        if method == "GET":
+            admission.read(caller.namespace)
+        if not operation.stores:
+            return await operation.endpoint(request)
+        with admission.uploading(caller.namespace):
+            return await operation.endpoint(request)
 
     return Route(path, endpoint, methods=list(by_method))

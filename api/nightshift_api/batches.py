@@ -84,7 +84,8 @@ class Batches:
         assert value is not None
         metadata = {"name": names.resource_name(IdKind.BATCH, value), "namespace": namespace}
         manifest = BatchJob.build(metadata, _build_spec(body))
-        return BatchJob.parse(await self._context.cluster.create(BATCH_JOB, manifest))
+        with self._context.admission.creating(namespace):
+            return BatchJob.parse(await self._context.cluster.create(BATCH_JOB, manifest))
 
     async def _create_once(self, namespace: str, body: CreateBatch, at: str) -> BatchObject:
         """Create the batch of an idempotency key, or show the one that an earlier request with it has created.

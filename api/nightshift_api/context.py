@@ -4,8 +4,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from uuid import UUID
 
+from nightshift_api.admission import Admission
 from nightshift_api.lists import Lists
 from nightshift_api.settings import Settings
 from nightshift_crds.bucket.port import Bucket
@@ -31,6 +33,11 @@ class Context:
     def cluster(self) -> Cluster:
         """The cluster, through which whatever is written is soon listed."""
         return self.lists.cluster
+
+    @cached_property
+    def admission(self) -> Admission:
+        """What each namespace may ask for; one for all endpoints."""
+        return Admission(self.settings, self.now)
 
     def make_uuid(self) -> UUID:
         """Make a fresh id that sorts by time."""

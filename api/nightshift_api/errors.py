@@ -1,5 +1,6 @@
 """Turn every failure into the contract's one error shape (contract 1.4): the only place that makes error bodies."""
 
+import math
 from http import HTTPStatus
 from typing import Literal
 
@@ -9,7 +10,7 @@ from starlette.responses import Response
 
 from nightshift_api.ranges import RangeNotSatisfiable
 from nightshift_api.wire import ErrorDetails, ErrorObject
-from nightshift_crds.errors import Conflict, Rejected, Unavailable
+from nightshift_crds.errors import Conflict, Rejected, TooMany, Unavailable
 
 _MAX_RETRY_AFTER_S = 60
 
@@ -46,9 +47,20 @@ def on_rejected(_: Request, error: Exception) -> Response:
 def on_unavailable(_: Request, error: Exception) -> Response:
     """Answer while cluster or bucket does not; says when to come back."""
     assert isinstance(error, Unavailable)
-    delay_s = min(max(round(error.delay_s), 1), _MAX_RETRY_AFTER_S)
     message = "The service cannot answer right now; try again."
-    return respond(503, message, headers={"Retry-After": str(delay_s)})
+    return respond(503, message, headers=retry_after(round(error.delay_s)))
+
+
+def on_too_many(_: Request, error: Exception) -> Response:
+    """Answer a client that has had its share; says when there is more, and never too early."""
+    assert isinstance(error, TooMany)
+    headers = retry_after(math.ceil(round(error.delay_s, 3)))
+    return respond(429, f"{error.message} Try again later.", code="rate_limit_exceeded", headers=headers)
+
+
+def retry_after(delay_s: int) -> dict[str, str]:
+    """Say when to come back, within what all SDKs honour (contract 1.5)."""
+    return {"Retry-After": str(min(max(delay_s, 1), _MAX_RETRY_AFTER_S))}
 
 
 def on_http(request: Request, error: Exception) -> Response:

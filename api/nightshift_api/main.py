@@ -1,7 +1,10 @@
 """`nightshift-api`: read the settings, open the ports, serve until SIGTERM."""
 
+import asyncio
 import os
 import sys
+from functools import partial
+from typing import cast
 
 import structlog
 import uvicorn
@@ -10,6 +13,7 @@ from starlette.types import ASGIApp
 
 from nightshift_api.app import build_app
 from nightshift_api.auth import Keyring
+from nightshift_api.connection import Connection
 from nightshift_api.context import Context
 from nightshift_api.lists import following
 from nightshift_api.ownership import claim_bucket
@@ -58,7 +62,9 @@ def build_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         lifespan="off",
+        http=cast(type[asyncio.Protocol], partial(Connection, settings=settings)),
         ws="none",
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.shutdown_grace_s,
         server_header=False,
         ssl_certfile=settings.tls_cert_file,

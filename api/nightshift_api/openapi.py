@@ -14,7 +14,8 @@ from nightshift_api.routes import Operation
 from nightshift_api.wire import MORE, ErrorObject, Wire
 
 _REFERENCE = "#/components/schemas/{model}"
-_ALWAYS = (401, 403, 500, 503)
+_ALWAYS = (401, 403, 429, 500, 503)
+_WITH_A_BODY = (408,)
 _BYTES: dict[str, Any] = {"type": "string", "format": "binary"}
 
 
@@ -54,12 +55,17 @@ def _describe(operation: Operation, references: dict[type[Wire], Any]) -> dict[s
         "responses": _answers(operation.answer, references),
     }
     error = {"description": "Error", "content": {"application/json": {"schema": references[ErrorObject]}}}
-    described["responses"] |= {str(status): error for status in (*operation.errors, *_ALWAYS)}
+    described["responses"] |= {str(status): error for status in sorted(_statuses(operation))}
     if operation.body:
         described["requestBody"] = _body("application/json", references[operation.body])
     if operation.form:
         described["requestBody"] = _body("multipart/form-data", _form_schema(operation.form, operation.form_file))
     return described
+
+
+def _statuses(operation: Operation) -> set[int]:
+    has_body = bool(operation.body or operation.form)
+    return {*operation.errors, *_ALWAYS, *(_WITH_A_BODY if has_body else ())}
 
 
 def _answers(model: type[Wire] | None, references: dict[type[Wire], Any]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class Operation:
         path: below the prefix, with Starlette's path parameters.
         answer: what a 200 holds; None is the bytes of a file, and with a 206 a part of them.
         form_file: the part of the form that is a file.
+        stores: whether it stores bytes that a client sends, and so is an upload to `admission`.
         errors: statuses that it may answer with besides those that every call may.
     """
 
@@ -56,6 +57,7 @@ class Operation:
     form: type[Wire] | None = None
     form_file: str = "file"
     headers: type[Wire] | None = None
+    stores: bool = False
     errors: tuple[int, ...] = ()
 
 
@@ -63,7 +65,16 @@ def build_operations(context: Context) -> list[Operation]:
     """List the calls of contract 3, 4, 6 and 7."""
     files, batches, models, uploads = Files(context), Batches(context), Models(context), Uploads(context)
     return [
-        Operation("POST", "/files", files.create, "Upload a file", FileObject, form=CreateFile, errors=(400, 413, 415)),
+        Operation(
+            "POST",
+            "/files",
+            files.create,
+            "Upload a file",
+            FileObject,
+            form=CreateFile,
+            stores=True,
+            errors=(400, 413, 415),
+        ),
         Operation("GET", "/files", files.list, "List files", ListObject[FileObject], query=ListFiles, errors=(400,)),
         Operation("GET", "/files/{file_id}", files.get, "Get a file", FileObject, errors=(404,)),
         Operation("DELETE", "/files/{file_id}", files.delete, "Delete a file", DeletedFile, errors=(404, 409)),
@@ -94,7 +105,14 @@ def build_operations(context: Context) -> list[Operation]:
             "POST", "/batches/{batch_id}/cancel", batches.cancel, "Cancel a batch", BatchObject, errors=(404, 409)
         ),
         Operation(
-            "POST", "/uploads", uploads.create, "Create an upload", UploadObject, body=CreateUpload, errors=(400, 413)
+            "POST",
+            "/uploads",
+            uploads.create,
+            "Create an upload",
+            UploadObject,
+            body=CreateUpload,
+            stores=True,
+            errors=(400, 413),
         ),
         Operation(
             "POST",
@@ -104,6 +122,7 @@ def build_operations(context: Context) -> list[Operation]:
             UploadPart,
             form=CreatePart,
             form_file="data",
+            stores=True,
             errors=(400, 404, 413, 415),
         ),
         Operation(
@@ -113,6 +132,7 @@ def build_operations(context: Context) -> list[Operation]:
             "Complete an upload",
             UploadObject,
             body=CompleteUpload,
+            stores=True,
             errors=(400, 404, 413),
         ),
         Operation(

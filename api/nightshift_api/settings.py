@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from nightshift_crds.lines import DEFAULT_ENDPOINTS
 from nightshift_crds.settings import CommonSettings, Endpoints, Words
 
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
 
 
 def _check_words(shape: re.Pattern[str], words: tuple[str, ...]) -> tuple[str, ...]:
@@ -40,6 +40,9 @@ class Settings(CommonSettings):
     max_cached_reviews: Annotated[int, Field(ge=1)] = 10_000
     """Tokens, and rights of tokens, whose review by Kubernetes is remembered for 30 seconds; as many refusals for 5.
     Each costs up to 2 KB of memory."""
+    max_reviews_per_s: Annotated[int, Field(ge=0)] = 20
+    """Tokens in a second that Kubernetes is asked about which it has not vouched for lately; 0 is no limit. What is
+    over it is answered with 503, so that made-up tokens do not wear the API server out."""
     installation: Annotated[str, Field(min_length=1, max_length=253)] = "nightshift"
     """Name of this installation; written into a bucket that has no owner yet."""
     adopt_bucket: bool = False
@@ -69,6 +72,37 @@ class Settings(CommonSettings):
     """Length of one line in bytes. An upload holds one line in memory."""
     max_body_bytes: Annotated[int, Field(ge=1)] = MIB
     """Size of a JSON body in bytes."""
+    max_creates_per_hour: Annotated[int, Field(ge=0)] = 2_000
+    """Batches that a namespace may create in an hour at each replica, all at once if need be; 0 is no limit. What is
+    over it is answered with 429, here and below."""
+    max_uploads_per_hour: Annotated[int, Field(ge=0)] = 10_000
+    """Uploads of a namespace in an hour at each replica; 0 is no limit. An upload by parts counts once for itself, once
+    for each part and once when it is completed."""
+    max_reads_per_s: Annotated[int, Field(ge=0)] = 0
+    """Reads (GET) of a namespace in a second at each replica; 0 is no limit."""
+    max_concurrent_requests: Annotated[int, Field(ge=0)] = 100
+    """Requests of a namespace that each replica serves at once, downloads among them; 0 is no limit."""
+    max_concurrent_uploads: Annotated[int, Field(ge=0)] = 16
+    """Uploads of a namespace that each replica takes at once; 0 is no limit. Each costs up to 32 MB of memory if its
+    lines are as long as they may be."""
+    max_connections: Annotated[int, Field(ge=1)] = 1_000
+    """Connections that each replica has open, of all clients. Over it the one goes that was idle for longest; if none
+    is, the new one is answered with 503."""
+    max_header_bytes: Annotated[int, Field(ge=1_024)] = 64 * KIB
+    """Size of a request line and its headers in bytes; larger ones are answered with 431 while they arrive."""
+    max_headers: Annotated[int, Field(ge=1)] = 100
+    """Headers of a request."""
+    header_timeout_s: Annotated[float, Field(gt=0)] = 30
+    """Seconds within which the headers of a request must be there, from the connection or its first byte on."""
+    keep_alive_s: Annotated[int, Field(ge=1)] = 75
+    """Seconds that a connection is kept for a next request. More than the load balancer in front keeps its own, or it
+    sends requests into connections that close."""
+    body_stall_s: Annotated[float, Field(gt=0)] = 30
+    """Seconds without a byte of a body, after which the request is answered with 408; SDKs send it again."""
+    min_bytes_per_s: Annotated[int, Field(ge=1)] = 4_096
+    """Pace in the long run at which a body must come and an answer be read; what is slower ends as if it stalled."""
+    send_stall_s: Annotated[float, Field(gt=0)] = 30
+    """Seconds without an answer being read at that pace, after which its connection is closed."""
     completion_window_s: Annotated[int, Field(ge=1)] = 86_400
     """Seconds until a batch expires, whatever it says about 24h; for tests and small installations."""
     default_expiry_s: Annotated[int, Field(ge=3_600)] = 2_592_000

@@ -10,6 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _log = structlog.get_logger()
 
 
+def make_request_id() -> str:
+    """Make the id of a request."""
+    return f"req_{uuid4().hex}"
+
+
 class Trace:
     """Set `x-request-id` on every response and log method, path, status and duration; never a query or a body."""
 
@@ -18,7 +23,7 @@ class Trace:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        request_id = f"req_{uuid4().hex}"
+        request_id = make_request_id()
         started = time.perf_counter()
         status = 500
 

@@ -4,6 +4,7 @@
     |-- Rejected       the caller's fault: says what to change, never worth a retry as it is
     |   |-- NotFound       nothing of that name for this caller
     |   `-- Conflict       true, but not in this state
+    |-- TooMany        the caller's fault for now: more than its share, the same request may succeed later
     |-- Unavailable    nobody's fault now: the same request may succeed later
     |-- Missing        a port looked for an object that is not there
     |-- AlreadyExists  a create-only write found the object there
@@ -47,6 +48,15 @@ class Conflict(Rejected):
 
     def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message, code=code, param=param, status=409)
+
+
+class TooMany(NightshiftError):
+    """The caller asks for more than its share. `delay_s` is when to ask again, in seconds."""
+
+    def __init__(self, message: str, *, delay_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.delay_s = delay_s
 
 
 class Unavailable(NightshiftError):

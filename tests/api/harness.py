@@ -185,7 +185,7 @@ def check_answer(answer: httpx2.Response, description: Description | None) -> No
         error = json_of(answer, answer.status_code)["error"]
         assert error["type"] == ERROR_TYPES.get(answer.status_code, "invalid_request_error")
     assert answer.headers.get("x-should-retry") == ("false" if answer.status_code == 409 else None)
-    assert ("Retry-After" in answer.headers) == (answer.status_code == 503)
+    assert ("Retry-After" in answer.headers) == (answer.status_code in {429, 503})
     assert 1 <= int(answer.headers.get("Retry-After", 1)) <= 60
     if description:
         check_described(answer, description)
@@ -197,7 +197,7 @@ def check_described(answer: httpx2.Response, description: Description) -> None:
         return
     operation = find_operation(description, answer.request.method, answer.url.path.removeprefix(prefix))
     if operation is None:
-        assert answer.status_code in {401, 404, 405}
+        assert answer.status_code in {401, 404, 405, 429}
         return
     described = operation["responses"][str(answer.status_code)]["content"]
     (media_type,) = described

@@ -27,6 +27,8 @@ def test_its_defaults_are_those_of_the_contract() -> None:
     assert settings.endpoints == (CHAT, EMBEDDINGS)
     assert (settings.max_file_bytes, settings.max_lines) == (100 * MIB, 50_000)
     assert (settings.max_upload_part_bytes, settings.max_upload_parts, settings.upload_life_s) == (64 * MIB, 1000, 3600)
+    assert settings.max_creates_per_hour == 2_000
+    assert settings.max_reads_per_s == 0
     assert (settings.completion_window_s, settings.default_expiry_s) == (86_400, 2_592_000)
 
 
@@ -40,6 +42,20 @@ def test_its_defaults_are_those_of_the_contract() -> None:
         ("adopt_bucket", "true", True),
         ("service_account_tokens", "false", False),
         ("max_cached_reviews", "1", 1),
+        ("max_reviews_per_s", "0", 0),
+        ("max_creates_per_hour", "0", 0),
+        ("max_uploads_per_hour", "5", 5),
+        ("max_reads_per_s", "5", 5),
+        ("max_concurrent_requests", "0", 0),
+        ("max_concurrent_uploads", "0", 0),
+        ("max_connections", "1", 1),
+        ("max_header_bytes", "1024", 1024),
+        ("max_headers", "1", 1),
+        ("header_timeout_s", "0.5", 0.5),
+        ("keep_alive_s", "620", 620),
+        ("body_stall_s", "0.5", 0.5),
+        ("min_bytes_per_s", "1", 1),
+        ("send_stall_s", "0.5", 0.5),
         ("listen_fd", "3", 3),
         ("port", "0", 0),
     ],
@@ -64,6 +80,20 @@ def test_a_setting_is_read_from_its_variable(name: str, text: str, value: object
         ("max_file_bytes", "0"),
         ("max_lines", "0"),
         ("max_cached_reviews", "0"),
+        ("max_reviews_per_s", "-1"),
+        ("max_creates_per_hour", "-1"),
+        ("max_uploads_per_hour", "-1"),
+        ("max_reads_per_s", "-1"),
+        ("max_concurrent_requests", "-1"),
+        ("max_concurrent_uploads", "-1"),
+        ("max_connections", "0"),
+        ("max_header_bytes", "1023"),
+        ("max_headers", "0"),
+        ("header_timeout_s", "0"),
+        ("keep_alive_s", "0"),
+        ("body_stall_s", "0"),
+        ("min_bytes_per_s", "0"),
+        ("send_stall_s", "0"),
         ("default_expiry_s", "3599"),
         ("max_upload_part_bytes", "0"),
         ("max_upload_parts", "0"),

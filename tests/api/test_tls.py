@@ -1,16 +1,11 @@
 """TLS on the API's port: what is served is what the certificate's files hold."""
 
-import asyncio
-import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx2
 import pytest
-import uvicorn
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -20,6 +15,7 @@ from nightshift_api.main import build_config
 from nightshift_api.settings import Settings
 from nightshift_api.tls import keeping_certificate, read_certificate
 from tests.api.harness import Api, make_settings
+from tests.api.serving import serving
 
 
 def write_certificate(folder: Path) -> dict[str, Path]:
@@ -39,17 +35,6 @@ def write_certificate(folder: Path) -> dict[str, Path]:
     return {"tls_cert_file": cert_file, "tls_key_file": key_file}
 
 
-@asynccontextmanager
-async def serving(config: uvicorn.Config) -> AsyncIterator[int]:
-    """Serve on a free port; gives it."""
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-        yield listening.getsockname()[1]
-        server.should_exit = True
-        await task
-
-
 async def get_health(port: int, settings: Settings) -> int:
     """Ask as a client that trusts nothing but the certificate, issued for localhost."""
     trusting = ssl.create_default_context(cafile=settings.tls_cert_file)
@@ -63,7 +48,7 @@ def test_without_a_certificate_the_port_speaks_plain_http(api: Api, tmp_path: Pa
 
 async def test_with_a_certificate_it_speaks_https(api: Api, tmp_path: Path) -> None:
     settings = make_settings(tmp_path, **write_certificate(tmp_path))
-    async with serving(build_config(api.app, settings)) as port:
+    async with serving(build_config(api.app, settings)) as (port, _):
         assert await get_health(port, settings) == 200
 
 
@@ -71,7 +56,7 @@ async def test_a_renewed_certificate_is_served_without_a_restart(api: Api, tmp_p
     settings = make_settings(tmp_path, **write_certificate(tmp_path))
     config = build_config(api.app, settings)
     assert config.ssl is not None
-    async with serving(config) as port, keeping_certificate(config.ssl, settings):
+    async with serving(config) as (port, _), keeping_certificate(config.ssl, settings):
         assert await get_health(port, settings) == 200
         write_certificate(tmp_path)
         with pytest.raises(httpx2.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
@@ -88,5 +73,5 @@ async def test_a_certificate_that_cannot_be_read_leaves_the_last_one_in_force(ap
     (tmp_path / "tls.crt").write_text("half a certif")
     read_certificate(config.ssl, settings)
     (tmp_path / "tls.crt").write_bytes(trusted)
-    async with serving(config) as port:
+    async with serving(config) as (port, _):
         assert await get_health(port, settings) == 200

@@ -346,7 +346,7 @@ async def test_a_clock_that_is_set_back_makes_no_answer_last(guarded: Guarded) -
 
 
 async def test_the_token_itself_is_kept_nowhere() -> None:
-    accounts = ServiceAccounts(Reviewers(), (), 10, Clock())
+    accounts = ServiceAccounts(Reviewers(), make_settings(Path("/")), Clock())
     caller = await accounts.find_caller(TOKEN)
     assert caller is not None
     await caller.authorise(LIST_FILES)

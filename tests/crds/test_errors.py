@@ -2,7 +2,17 @@
 
 import pytest
 
-from nightshift_crds.errors import AlreadyExists, Conflict, Missing, NightshiftError, NotFound, Refused, Rejected, Stale
+from nightshift_crds.errors import (
+    AlreadyExists,
+    Conflict,
+    Missing,
+    NightshiftError,
+    NotFound,
+    Refused,
+    Rejected,
+    Stale,
+    TooMany,
+)
 from nightshift_crds.errors import Unavailable as NotNow
 from nightshift_crds.exits import NEVER_RETRY, Exit
 
@@ -18,13 +28,19 @@ def test_code_and_param_are_those_that_were_given(kind: type[Rejected]) -> None:
     assert (error.code, error.param) == ("c", "p.q")
 
 
-def test_what_may_succeed_later_says_when() -> None:
-    assert NotNow("x").delay_s > 0
-    assert NotNow("x", delay_s=30).delay_s == 30
+@pytest.mark.parametrize("kind", [NotNow, TooMany])
+def test_what_may_succeed_later_says_when(kind: type[NotNow | TooMany]) -> None:
+    assert kind("x").delay_s > 0
+    assert kind("x", delay_s=30).delay_s == 30
+    assert str(kind("x")) == "x"
+
+
+def test_who_asks_for_too_much_is_told_of_what() -> None:
+    assert TooMany("x").message == "x"
 
 
 def test_nobody_who_answers_the_caller_catches_what_is_not_the_callers_fault() -> None:
-    others: list[type[NightshiftError]] = [NotNow, Missing, AlreadyExists, Stale, Refused]
+    others: list[type[NightshiftError]] = [NotNow, TooMany, Missing, AlreadyExists, Stale, Refused]
     assert not any(issubclass(other, Rejected) for other in others)
     assert all(issubclass(other, NightshiftError) for other in others)
 
