@@ -200,7 +200,7 @@ def _(target: Target) -> None:
 )
 def _(target: Target) -> None:
     assert target.inside
-    with target.inside.apart() as hasty:
+    with target.inside.apart(NIGHTSHIFT_COMPLETION_WINDOW_S=5) as hasty:
         story = hasty.submit(hasty.lines("in time", "slow:300 late"))
         ended = story.wait()
         assert (ended["status"], ended["request_counts"]) == ("expired", {"total": 2, "completed": 1, "failed": 0})

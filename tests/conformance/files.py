@@ -282,6 +282,27 @@ def _(target: Target) -> None:
     assert answer.headers["content-length"] == str(len(answer.body)) == str(target.stopped.output["bytes"])
 
 
+@content.says("3.5", "`Range` gives a part of a whole file: 206, or 416 if there is none", superset("SDKs never ask"))
+def _(target: Target) -> None:
+    path = f"/files/{target.a_file(b'0123456789')['id']}/content"
+    for asked, sent in (("bytes=2-4", b"234"), ("bytes=7-", b"789"), ("bytes=-2", b"89")):
+        answer = target.raw.ask("GET", path, Range=asked)
+        assert (answer.status, answer.body) == (206, sent)
+    answer = target.raw.ask("GET", path, Range="bytes=10-").refuses(416, "invalid_value", None)
+    assert answer.headers["content-range"] == "bytes */10"
+
+
+@content.says(
+    "3.5",
+    "`Nightshift-More` says whether the batch still writes to a file",
+    superset("OpenAI has result files at the end only"),
+)
+def _(target: Target) -> None:
+    assert target.stopped.content.headers["nightshift-more"] == "true"
+    whole = target.raw.get(f"/files/{target.completed.shown[-1]['output_file_id']}/content")
+    assert whole.headers["nightshift-more"] == "false"
+
+
 @content.says("3.5", "the API serves the bytes itself: no redirect")
 def _(target: Target) -> None:
     digests = set()

@@ -30,11 +30,11 @@ class Inside:
             away.rename(drafts)
 
     @contextmanager
-    def apart(self) -> Iterator[Target]:
-        """Give another installation, to be hurt while others use this one; its batches expire after some seconds."""
+    def apart(self, **environ: int) -> Iterator[Target]:
+        """Give another installation, to be hurt while others use this one."""
         folder = self.installation.data_dir.parent / f"apart-{uuid4()}"
         folder.mkdir()
-        with a_local_target(folder, self.installation.model_url, NIGHTSHIFT_COMPLETION_WINDOW_S=5) as target:
+        with a_local_target(folder, self.installation.model_url, **environ) as target:
             yield target
 
 

@@ -11,7 +11,7 @@ from openai.types.uploads import UploadPart
 
 from tests.conformance.raw import Answer, Part
 from tests.conformance.statements import OPEN, Place, differs, superset
-from tests.conformance.target import NOBODY, Object, Target
+from tests.conformance.target import CHAT, NOBODY, Object, Target
 
 paths = Place("Paths and keys")
 headers = Place("Headers and errors")
@@ -210,6 +210,23 @@ def _(target: Target) -> None:
         assert refused.refuses(503, None, None).json["error"]["type"] == "server_error"
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert other.raw.upload(b"x").ok
+
+
+@headers.says(
+    "14",
+    "too many requests are a 429 `rate_limit_exceeded` with a `Retry-After` of 60 s at most (E30)",
+    only_local="it takes an installation with a limit that a test can reach",
+)
+def _(target: Target) -> None:
+    assert target.inside
+    with target.inside.apart(NIGHTSHIFT_MAX_CREATES_PER_HOUR=1) as other:
+        file = other.a_file()
+        asked = {"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"}
+        assert other.raw.post("/batches", asked).ok
+        refused = other.raw.post("/batches", asked).refuses(429, "rate_limit_exceeded", None)
+        assert refused.json["error"]["type"] == "rate_limit_error"
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert other.raw.get("/batches").ok
 
 
 # --- values and ids ---------------------------------------------------------------------------------------------------
