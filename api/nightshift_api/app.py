@@ -27,7 +27,7 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
     """Build the ASGI application of a context."""
     operations = build_operations(context)
     middleware = [Middleware(Authenticate, keyring=keyring, accounts=ServiceAccounts.of(context))]
-    description = build_openapi(operations, PREFIXES[0])
+    description = build_openapi(operations, PREFIXES[0], context.settings)
 
     async def show_openapi(_: Request) -> Response:
         return JSONResponse(description)

@@ -5,6 +5,7 @@ their spelling, and a model's answer is spliced into its output line (performanc
 rules: contract 8, 9 and 10. Messages say what was expected, never what stood there: they reach etcd and logs.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +16,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 MAX_CUSTOM_ID_CHARS = 512
 MAX_MODEL_CHARS = 256
+MAX_DEPTH = 500
+"""Brackets within brackets in a line. The decoder shares Python's limit of 1,000 with the calls that lead to it, so
+that without a limit of ours who reads a line would decide whether it can be read."""
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"
 
@@ -73,6 +77,11 @@ _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_parts = msgspec.json.Decoder(list[Raw]).decode
 _BOM = b"\xef\xbb\xbf"
 _KEYS = ("custom_id", "method", "url", "body")
+_STRING = re.compile(rb'"[^"]*+"?')
+_NO_MARKS = bytes(byte for byte in range(256) if byte not in b'[]{}"')
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_OPENING = ord("[")
+_PASSES = 3
 
 
 def parse_item(raw: bytes) -> Item:
@@ -90,12 +99,36 @@ def parse_line(raw: bytes) -> Line:
     Raises:
         LineFault: the line is no JSON object, or lacks one of the four keys, or one is not as contract 9 wants it.
     """
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:  # most lines need no closer look
+        _refuse_deep(raw)
     try:
         if not raw.isascii():
             raw.decode()
         return _decode_line(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return _explain(raw)
+
+
+def _refuse_deep(raw: bytes) -> None:
+    """Refuse what nests deeper than allowed, in time that grows with the line and not with its depth.
+
+    Up to its first fault a line is read as the decoder reads it, so that one that would be too deep is found here.
+    """
+    depth = _PASSES  # each pass has taken the innermost brackets away, and by that one level
+    for bracket in _brackets_of(raw):
+        depth += 1 if bracket == _OPENING else -1
+        if depth > MAX_DEPTH:
+            raise LineFault("invalid_json_line", f"Expected this line to nest at most {MAX_DEPTH} brackets.")
+
+
+def _brackets_of(raw: bytes) -> bytes:
+    """Give the brackets of a line that stand in no string, one kind for all, without the innermost."""
+    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks = unescaped.translate(_ONE_KIND, _NO_MARKS).replace(b'""', b"")  # two quotes side by side change nothing
+    brackets = _STRING.sub(b"", marks)
+    for _ in range(_PASSES):
+        brackets = brackets.replace(b"[]", b"")
+    return brackets
 
 
 def _explain(raw: bytes) -> Line:
@@ -119,7 +152,7 @@ def _decode_fields(raw: bytes) -> dict[str, Raw]:
         return _decode_object(raw)
     except msgspec.ValidationError:
         raise LineFault("invalid_request", "Expected this line to be a JSON object.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise LineFault("invalid_json_line", "Expected this line to be valid JSON in UTF-8.") from None
 
 
