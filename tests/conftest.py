@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # How long an example takes says more about the neighbours on this machine than about our code.
 hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=2_000)  # for `make fuzz`
 hypothesis.settings.load_profile("busy")
 _ON_A_CLUSTER = (Path(__file__).parent / "cluster", Path(__file__).parent / "charts")
 

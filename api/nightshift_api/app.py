@@ -33,7 +33,7 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
         Middleware(Authenticate, keyring=keyring, accounts=ServiceAccounts.of(context)),
         Middleware(Admit, admission=admission),
     ]
-    description = build_openapi(operations, PREFIXES[0])
+    description = build_openapi(operations, PREFIXES[0], context.settings)
 
     async def show_openapi(_: Request) -> Response:
         return JSONResponse(description)

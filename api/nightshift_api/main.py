@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import sys
 from functools import partial
 from typing import cast
@@ -49,7 +50,7 @@ async def serve(settings: Settings) -> None:
             config = build_config(app, settings)
             async with keeping_certificate(config.ssl, settings):
                 _log.info("api.started", port=settings.port)
-                await uvicorn.Server(config).serve()
+                await uvicorn.Server(config).serve(sockets=inherited_sockets(settings))
 
 
 def build_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
@@ -58,7 +59,6 @@ def build_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        fd=settings.listen_fd,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -72,3 +72,12 @@ def build_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     )
     config.load()
     return config
+
+
+def inherited_sockets(settings: Settings) -> list[socket.socket] | None:
+    """Take over the socket that was handed down, if one was, as the TCP socket that it is.
+
+    Uvicorn's own `fd` takes it for a Unix socket, whose connections keep Nagle's algorithm: every answer on a
+    connection that is kept alive would wait for the client's delayed acknowledgement, 40 ms.
+    """
+    return None if settings.listen_fd is None else [socket.socket(fileno=settings.listen_fd)]

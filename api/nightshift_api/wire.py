@@ -4,12 +4,13 @@ Pure. `/openapi.json` is generated from these, and every response is one of thes
 """
 
 import re
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from nightshift_crds.models import MAX_EXPIRY_S, MAX_METADATA_PAIRS, MIN_EXPIRY_S, MetadataValue
+from nightshift_crds.names import IdKind
 
 MAX_BATCHES_PER_PAGE = 100
 MAX_FILES_PER_PAGE = 10_000
@@ -18,29 +19,47 @@ _INTEGER = re.compile("-?[0-9]+")
 
 
 class Wire(BaseModel):
-    """A JSON object of the contract."""
+    """A JSON object of the contract; an answer has all its keys, always (contract 1.7)."""
 
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
+    )
+
+
+def id_pattern(kind: IdKind) -> str:
+    """Give the pattern of the ids of a kind. Pure."""
+    return f"^{kind}_[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$"
+
+
+def _described(**words: object) -> Any:
+    """Describe a field further than it is validated: what an id cannot be is answered by 404, and not by 400."""
+    return Field(json_schema_extra=words)  # type: ignore[arg-type]
+
+
+FileId = Annotated[str, _described(pattern=id_pattern(IdKind.FILE))]
+BatchId = Annotated[str, _described(pattern=id_pattern(IdKind.BATCH))]
+UploadId = Annotated[str, _described(pattern=id_pattern(IdKind.UPLOAD))]
+PartId = Annotated[str, _described(pattern=id_pattern(IdKind.PART))]
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-def _refuse_other_spellings(value: object) -> object:
+def _read_integer(value: object) -> object:
     if isinstance(value, str) and not _INTEGER.fullmatch(value):
         raise PydanticCustomError("int_parsing", "it should be an integer, written in digits")
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-InDigits = BeforeValidator(_refuse_other_spellings)
-"""In a query or a form pydantic alone would also take `1.0`, `1_0` and ` 1`."""
+Integer = BeforeValidator(_read_integer)
+"""In a query or a form pydantic alone would also take `1.0`, `1_0` and ` 1`; in JSON `1.0` is the integer 1."""
 
 
 class ExpiresAfter(Wire):
     """When a file shall go."""
 
     anchor: Literal["created_at"]
-    seconds: Annotated[int, Field(ge=MIN_EXPIRY_S, le=MAX_EXPIRY_S), InDigits]
+    seconds: Annotated[int, Field(ge=MIN_EXPIRY_S, le=MAX_EXPIRY_S), Integer]
 
 
 MetadataKey = Annotated[str, Field(max_length=64)]
@@ -57,7 +76,7 @@ def _check_endpoint(endpoint: str, info: ValidationInfo) -> str:
 class CreateBatch(Wire):
     """Body of `POST /batches`; which endpoints there are is said by the context of its validation."""
 
-    input_file_id: str
+    input_file_id: FileId
     endpoint: Annotated[str, AfterValidator(_check_endpoint)]
     completion_window: Literal["24h"]
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_PAIRS)] | None = None
@@ -90,17 +109,17 @@ class Ranged(Wire):
 class ListBatches(Wire):
     """Query of `GET /batches`."""
 
-    limit: Annotated[int, Field(ge=1, le=MAX_BATCHES_PER_PAGE), InDigits] = 20
-    after: str | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_BATCHES_PER_PAGE), Integer] = 20
+    after: BatchId | None = None
 
 
 class ListFiles(Wire):
     """Query of `GET /files`."""
 
     purpose: str | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_FILES_PER_PAGE), InDigits] = MAX_FILES_PER_PAGE
+    limit: Annotated[int, Field(ge=1, le=MAX_FILES_PER_PAGE), Integer] = MAX_FILES_PER_PAGE
     order: Literal["asc", "desc"] = "desc"
-    after: str | None = None
+    after: FileId | None = None
 
 
 class CreateFile(Wire):
@@ -113,7 +132,7 @@ class CreateFile(Wire):
 class CreateUpload(Wire):
     """Body of `POST /uploads`; `mime_type` is free text, and what it says changes nothing."""
 
-    bytes: Annotated[int, Field(ge=1)]
+    bytes: Annotated[int, Field(ge=1), Integer]
     filename: str
     mime_type: str
     purpose: Literal["batch"]
@@ -127,8 +146,8 @@ class CreatePart(Wire):
 class CompleteUpload(Wire):
     """Body of `POST /uploads/{upload_id}/complete`."""
 
-    part_ids: list[str]
-    md5: str | None = None
+    part_ids: Annotated[list[PartId], _described(minItems=1, uniqueItems=True)]
+    md5: Annotated[str, _described(pattern="^[0-9a-fA-F]{32}$")] | None = None
 
 
 # --- responses --------------------------------------------------------------------------------------------------------
@@ -137,7 +156,7 @@ class CompleteUpload(Wire):
 class FileObject(Wire):
     """A file."""
 
-    id: str
+    id: FileId
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
@@ -151,7 +170,7 @@ class FileObject(Wire):
 class DeletedFile(Wire):
     """Answer of `DELETE /files/{id}`."""
 
-    id: str
+    id: FileId
     object: Literal["file"] = "file"
     deleted: Literal[True] = True
 
@@ -162,7 +181,7 @@ UploadStatus = Literal["pending", "completed", "cancelled", "expired"]
 class UploadObject(Wire):
     """An upload that comes by parts."""
 
-    id: str
+    id: UploadId
     object: Literal["upload"] = "upload"
     bytes: int
     created_at: int
@@ -176,10 +195,10 @@ class UploadObject(Wire):
 class UploadPart(Wire):
     """A part of an upload."""
 
-    id: str
+    id: PartId
     object: Literal["upload.part"] = "upload.part"
     created_at: int
-    upload_id: str
+    upload_id: UploadId
 
 
 class LineProblem(Wire):
@@ -236,7 +255,7 @@ BatchStatus = Literal[
 class BatchObject(Wire):
     """A batch."""
 
-    id: str
+    id: BatchId
     object: Literal["batch"] = "batch"
     endpoint: str
     model: str | None
@@ -244,8 +263,8 @@ class BatchObject(Wire):
     input_file_id: str
     completion_window: str
     status: BatchStatus
-    output_file_id: str | None
-    error_file_id: str | None
+    output_file_id: FileId | None
+    error_file_id: FileId | None
     created_at: int
     in_progress_at: int | None
     expires_at: int

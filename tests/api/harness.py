@@ -4,6 +4,7 @@ Every answer is checked on its way to the test: against `/openapi.json`, and for
 each.
 """
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -71,6 +72,10 @@ class Api:
     def cluster(self) -> Cluster:
         """What is written through this is in the lists that are asked for afterwards."""
         return self.lists.cluster
+
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:
+        """Be short: Hypothesis shows what a test was given, and the description is long."""
+        printer.text("an API")
 
     async def upload(
         self, content: bytes | None = None, *, filename: str = "in.jsonl", **fields: str
@@ -199,7 +204,11 @@ def check_described(answer: httpx2.Response, description: Description) -> None:
     if operation is None:
         assert answer.status_code in {401, 404, 405, 429}
         return
-    described = operation["responses"][str(answer.status_code)]["content"]
+    response = operation["responses"][str(answer.status_code)]
+    for name, header in response["headers"].items():
+        assert re.search(header["schema"].get("pattern", ""), answer.headers[name])
+        assert header["schema"].get("const", answer.headers[name]) == answer.headers[name]
+    described = response["content"]
     (media_type,) = described
     assert answer.headers["content-type"] == media_type
     if media_type == JSON:

@@ -18,7 +18,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 _KNOWN = frozenset(
     {
         "$ref", "additionalProperties", "anyOf", "const", "default", "description", "enum", "items", "maxLength",
-        "maxProperties", "maximum", "minimum", "properties", "propertyNames", "required", "title", "type",
+        "maxProperties", "maximum", "minimum", "pattern", "properties", "propertyNames", "required", "title", "type",
     }
 )  # fmt: skip
 
@@ -46,6 +46,8 @@ def find_faults(value: Any, schema: Description, whole: Description, at: str = "
     if not isinstance(value, expected) or (isinstance(value, bool) and schema["type"] != "boolean"):
         return [f"{at}: {value!r} is no {schema['type']}"]
     faults = [f"{at}: {value!r}" for allowed in _allowed(schema) if value not in allowed]
+    if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
+        faults.append(f"{at}: {value!r} is not like {schema['pattern']}")
     if isinstance(value, dict):
         faults += _faults_of_object(value, schema, whole, at)
     if isinstance(value, list):
@@ -65,6 +67,7 @@ def _faults_of_object(value: dict[str, Any], schema: Description, whole: Descrip
     described = schema["properties"]
     faults = [f"{at}: {key} is not described" for key in value.keys() - described.keys()]
     faults += [f"{at}: {key} is missing" for key in described.keys() - value.keys()]
+    faults += [f"{at}: {key} need not be there" for key in described.keys() - set(schema["required"])]
     for key in value.keys() & described.keys():
         faults += find_faults(value[key], described[key], whole, f"{at}.{key}")
     return faults

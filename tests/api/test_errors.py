@@ -181,7 +181,7 @@ REFUSALS: list[Refusal] = [
             ({"seconds": 2_592_001}, HIGH),
             ({"seconds": 10**40}, HIGH),
             ({"seconds": "3600"}, TYPE),
-            ({"seconds": 3600.0}, TYPE),
+            ({"seconds": 3600.5}, TYPE),
             ({"seconds": True}, TYPE),
         )
     ),

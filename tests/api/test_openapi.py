@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -11,7 +12,7 @@ from nightshift_api.app import PREFIXES
 from nightshift_api.context import Context
 from nightshift_api.routes import Operation, build_operations
 from nightshift_api.wire import Wire
-from tests.api.harness import BASE, Api
+from tests.api.harness import BASE, Api, open_api
 from tests.api.schema import Description, resolve
 
 OPERATIONS = build_operations(cast(Context, None))
@@ -113,6 +114,10 @@ async def test_it_describes_an_upload_as_a_form_is_written(api: Api) -> None:
     assert set(form["properties"]) == {"file", "purpose", "expires_after[anchor]", "expires_after[seconds]"}
     assert form["required"] == ["file", "purpose"]
     assert form["properties"]["expires_after[seconds]"]["minimum"] == 3600
+    assert form["dependentRequired"] == {
+        "expires_after[anchor]": ["expires_after[seconds]"],
+        "expires_after[seconds]": ["expires_after[anchor]"],
+    }
 
 
 async def test_it_names_the_limits_of_a_page(api: Api) -> None:
@@ -123,6 +128,48 @@ async def test_it_names_the_limits_of_a_page(api: Api) -> None:
             most,
             default,
         )
+
+
+async def test_it_names_the_endpoints_and_the_largest_file_of_the_installation(tmp_path: Path) -> None:
+    async with open_api(tmp_path, endpoints=("/v1/embeddings",), max_file_bytes=1_234) as api:
+        schemas = api.description["components"]["schemas"]
+        assert schemas["CreateBatch"]["properties"]["endpoint"]["enum"] == ["/v1/embeddings"]
+        assert schemas["CreateUpload"]["properties"]["bytes"]["maximum"] == 1_234
+
+
+async def test_it_says_what_an_id_looks_like(api: Api) -> None:
+    for (_, path), operation in operations_of(api.description).items():
+        for parameter in operation["parameters"]:
+            if parameter["name"] in {"file_id", "batch_id", "upload_id"} | ({"after"} if "{" not in path else set()):
+                kind = parameter["name"].partition("_")[0] if "_" in parameter["name"] else path.strip("/")[:-1]
+                kind = {"batche": "batch"}.get(kind, kind)
+                assert re.search(parameter["schema"]["pattern"], f"{kind}_0192f0c2-0000-7000-8000-000000000000")
+                assert not re.search(parameter["schema"]["pattern"], f"{kind}-0192f0c2-0000-7000-8000-000000000000")
+
+
+async def test_it_says_that_an_answer_has_all_its_keys(api: Api) -> None:
+    schemas = api.description["components"]["schemas"]
+    for name in ("FileObject", "BatchObject", "UploadObject", "ModelObject", "ErrorDetails"):
+        assert schemas[name]["required"] == list(schemas[name]["properties"])
+    assert schemas["CreateBatch"]["required"] == ["input_file_id", "endpoint", "completion_window"]
+
+
+async def test_it_describes_the_headers_that_clients_act_on(api: Api) -> None:
+    for operation in operations_of(api.description).values():
+        for status, response in operation["responses"].items():
+            wanted = {"409": {"x-should-retry"}, "503": {"Retry-After"}}.get(status, set())
+            is_download = "application/octet-stream" in response["content"]
+            wanted = wanted | {"x-request-id"} | ({"content-disposition"} if is_download else set())
+            assert {name for name, header in response["headers"].items() if header["required"]} == wanted
+
+
+async def test_what_a_query_or_a_form_leaves_out_is_not_null(api: Api) -> None:
+    for operation in operations_of(api.description).values():
+        form = operation.get("requestBody", {}).get("content", {}).get("multipart/form-data", {}).get("schema", {})
+        schemas = [parameter["schema"] for parameter in operation["parameters"]] + list(
+            form.get("properties", {}).values()
+        )
+        assert all("anyOf" not in schema and schema.get("default", "") is not None for schema in schemas)
 
 
 async def test_it_needs_no_key(api: Api) -> None:

@@ -1,6 +1,7 @@
 """The Uploads API: a file in parts is the file that the same bytes would have been in one (contract 7)."""
 
 import asyncio
+import json
 import tracemalloc
 from hashlib import md5
 from pathlib import Path
@@ -155,6 +156,18 @@ async def test_four_fields_are_required(api: Api, name: str) -> None:
 )
 async def test_a_wrong_field_is_named(api: Api, fields: dict[str, Any], code: str, param: str) -> None:
     assert error_of(await announce(api, **fields), 400) == (code, param)
+
+
+async def test_an_integer_may_be_spelt_with_a_fraction_of_zero(api: Api) -> None:
+    """JSON Schema, and so `/openapi.json`, knows one number 10."""
+    upload = await begin(api, bytes=10.0, expires_after={"anchor": "created_at", "seconds": 3.6e3})
+    assert upload["bytes"] == 10
+
+
+@pytest.mark.parametrize("number", [1e400, -1e400, 1e19 + 0.5])
+async def test_a_number_beyond_all_files_is_refused(api: Api, number: float) -> None:
+    sent = await api.client.post("uploads", content=json.dumps({"bytes": number}).replace("Infinity", "1e400"))
+    assert sent.status_code == 400
 
 
 @pytest.mark.parametrize("mime_type", ["", "application/jsonl", "no/such;type"])

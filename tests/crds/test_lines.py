@@ -1,8 +1,7 @@
 """A line as users write it: what is accepted, and which fault of contract 8 is told of all else."""
 
 import json
-from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,7 +14,6 @@ from nightshift_crds.lines import (
     CHAT,
     COMPLETIONS,
     EMBEDDINGS,
-    MAX_CUSTOM_ID_CHARS,
     MAX_MODEL_CHARS,
     REQUIRED_OF_BODY,
     RERANK,
@@ -29,74 +27,7 @@ from nightshift_crds.lines import (
     request_of,
 )
 from tests.builders import MODEL, a_line
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
-    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=9), children, max_size=4),
-    max_leaves=8,
-)
-CUSTOM_IDS = st.text(min_size=1, max_size=20) | st.just("x" * MAX_CUSTOM_ID_CHARS) | st.just("日" * MAX_CUSTOM_ID_CHARS)
-FIELDS = [*dict.fromkeys(chain(*chain(*REQUIRED_OF_BODY.values()))), "stream", "background", "temperature"]
-BODIES = st.fixed_dictionaries({}, optional={"model": st.just(MODEL) | JSON} | dict.fromkeys(FIELDS, JSON))
-NEAR_LINES = st.fixed_dictionaries(
-    {},
-    optional={
-        "custom_id": CUSTOM_IDS | JSON | st.just("x" * (MAX_CUSTOM_ID_CHARS + 1)),
-        "method": st.sampled_from(["POST", "post", "GET", ""]) | JSON,
-        "url": st.just(CHAT) | JSON,
-        "body": BODIES | JSON,
-        "note": JSON,
-    },
-)
-
-
-def spelt(value: object, style: int = 0) -> bytes:
-    """Write JSON in one of several ways that mean the same."""
-    separators = (",", ":") if style & 1 else (" ,\t", " :  ")
-    return json.dumps(value, ensure_ascii=bool(style & 2), separators=separators).encode()
-
-
-RAW_LINES = st.builds(spelt, NEAR_LINES | JSON, st.integers(min_value=0, max_value=3))
-
-
-@st.composite
-def damaged(draw: st.DrawFn) -> bytes:
-    """A line with a few bytes put in place of others."""
-    raw = draw(RAW_LINES)
-    at = draw(st.integers(min_value=0, max_value=len(raw)))
-    return raw[:at] + draw(st.binary(max_size=3)) + raw[at + draw(st.integers(min_value=0, max_value=3)) :]
-
-
-def read_strictly(raw: bytes) -> Any:
-    """Read JSON by RFC 8259 with the standard library; raises ValueError."""
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(constant)
-
-    value = json.loads(raw.decode(), parse_constant=refuse, parse_int=lambda _: 0, parse_float=lambda _: 0.0)
-    json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text
-    return value
-
-
-def fault_by_the_contract(raw: bytes) -> tuple[str, str | None] | None:
-    """Say what contract 8 says of a line, by other means than ours."""
-    try:
-        line = read_strictly(raw)
-    except ValueError:
-        return "invalid_json_line", None
-    if not isinstance(line, dict):
-        return "invalid_request", None
-    for key in ("custom_id", "method", "url", "body"):
-        if key not in line:
-            return "missing_required_parameter", key
-    custom_id = line["custom_id"]
-    is_right = {
-        "custom_id": isinstance(custom_id, str) and 1 <= len(custom_id) <= 512,
-        "method": line["method"] == "POST",
-        "url": isinstance(line["url"], str),
-        "body": isinstance(line["body"], dict),
-    }
-    return next((("invalid_request", key) for key, right in is_right.items() if not right), None)
+from tests.crds.reading import CUSTOM_IDS, JSON, RAW_LINES, damaged, fault_by_the_contract, read_strictly, spelt
 
 
 def fault_of(raw: bytes) -> tuple[str, str | None] | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nightshift_crds.lines import LineFault, parse_item, parse_line
+from nightshift_crds.lines import MAX_DEPTH, LineFault, parse_item, parse_line
 
 VALID = {
     "no space": b'{"a":[{},[],"",0,true,false,null]}',
@@ -94,3 +94,40 @@ def test_a_value_of_the_wrong_type_is_told_by_its_key_whatever_it_is(key: bytes,
     with pytest.raises(LineFault) as caught:
         parse_line(raw)
     assert (caught.value.code, caught.value.param) == ("invalid_request", key.decode())
+
+
+def nested(opening: bytes, closing: bytes, depth: int) -> bytes:
+    """A line that nests so many brackets, two of them its own."""
+    return PLACES["in the body"] % (opening * (depth - 2) + b"1" + closing * (depth - 2))
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (rb'["\\]\"[",{"":', b"}]")])
+@pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 3 * MAX_DEPTH])
+def test_a_line_may_nest_so_deep_and_no_deeper(opening: bytes, closing: bytes, depth: int) -> None:
+    levels = 2 if opening.endswith(b'{"":') else 1
+    raw = nested(opening, closing, (depth - 2) // levels + 2)
+    if depth > MAX_DEPTH + levels - 1:
+        with pytest.raises(LineFault) as caught:
+            parse_line(raw)
+        assert (caught.value.code, caught.value.param) == ("invalid_json_line", None)
+    else:
+        assert parse_item(raw).custom_id == parse_line(raw).custom_id == "a"
+
+
+@pytest.mark.parametrize("calls", [0, 200, 400])
+def test_who_reads_a_line_does_not_decide_whether_it_can_be_read(calls: int) -> None:
+    """The decoder shares the interpreter's stack with the calls that lead to it."""
+
+    def read(calls: int) -> str:
+        return read(calls - 1) if calls else parse_line(nested(b"[", b"]", MAX_DEPTH)).custom_id
+
+    assert read(calls) == "a"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b'"' + b"[" * 2_000 + b'"', b"[" + b",".join([b"[]"] * 2_000) + b"]", rb'"\\","' + b"{" * 2_000 + b'"'],
+)
+def test_brackets_side_by_side_or_in_text_nest_nothing(value: bytes) -> None:
+    raw = PLACES["in the body"] % (b"[" + value + b"]")
+    assert parse_line(raw).custom_id == "a"

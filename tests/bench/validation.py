@@ -1,0 +1,96 @@
+"""Rows: how long it takes to validate 50,000 lines, 104 MB, against parsing them and nothing else."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+
+from nightshift_crds.inspection import Inspection, Limits
+from nightshift_crds.lines import CHAT, EMBEDDINGS
+from tests.bench.harness import Row, seconds
+
+LINES = 50_000
+LINE_BYTES = 2_074
+"""A little under the largest file that is allowed."""
+BIN = Path(sys.executable).parent
+MIB = 1 << 20
+WORDS = {
+    "ASCII": "The night shift sorts what the day has left behind. ",
+    "accents": "L'équipe de nuit trie ce que la journée a laissé derrière elle. ",
+    "CJK": "夜班整理白天留下的一切直到早晨。",
+}
+
+
+def write_file(folder: Path, words: str) -> Path:
+    """Write an input of 104 MB whose prompts are of these words, in UTF-8."""
+    path = folder / "in.jsonl"
+    path.write_bytes(b"".join(_lines(words)))
+    return path
+
+
+def _lines(words: str) -> Iterator[bytes]:
+    text = (words * (LINE_BYTES // len(words.encode()) + 1)).encode()
+    envelope = len(_line(LINES, ""))
+    for n in range(LINES):
+        yield _line(n, text[: LINE_BYTES - envelope].decode(errors="ignore"))
+
+
+def _line(n: int, prompt: str) -> bytes:
+    body = {"model": "m", "messages": [{"role": "user", "content": prompt}], "temperature": 0.7, "max_tokens": n}
+    line = {"custom_id": f"row-{n:06d}", "method": "POST", "url": CHAT, "body": body}
+    return json.dumps(line, ensure_ascii=False).encode() + b"\n"
+
+
+def parse_lines(path: Path) -> None:
+    """Read every line as JSON, and that is all: the reference."""
+    with path.open("rb") as file:
+        for line in file:
+            orjson.loads(line)
+
+
+def validate(path: Path) -> None:
+    """Check the file as an upload is checked: every rule, every endpoint, in chunks."""
+    inspection = Inspection((CHAT, EMBEDDINGS), Limits(LINES, 16 * MIB))
+    with path.open("rb") as file:
+        while chunk := file.read(MIB):
+            inspection.feed(chunk)
+    verdict = inspection.finish()
+    assert (verdict.lines, verdict.endpoints[CHAT].errors) == (LINES, [])
+
+
+def check(path: Path) -> None:
+    """Check the file on the command line."""
+    subprocess.run([BIN / "nightshift", "check", path], check=True, capture_output=True)
+
+
+def parse_alone(path: Path) -> None:
+    """Read every line as JSON, in a process of its own."""
+    subprocess.run([sys.executable, "-m", "tests.bench.validation", path], check=True)
+
+
+def rows_of(folder: Path) -> Iterator[Row]:
+    """Give the rows; each file is there only while its rows are measured."""
+    for name, words in WORDS.items():
+        path = write_file(folder, words)
+        yield Row(f"validation, {name}, {size_of(path)}", *_pair(parse_lines, validate, path), floor=1.5, aim=1.1)
+        if name == "ASCII":
+            yield Row(f"`nightshift check`, {name}, as processes", *_pair(parse_alone, check, path))
+        path.unlink()
+
+
+def _pair(
+    reference: Callable[[Path], None], subject: Callable[[Path], None], path: Path
+) -> tuple[Callable[[], float], Callable[[], float]]:
+    return seconds(lambda: reference(path)), seconds(lambda: subject(path))
+
+
+def size_of(path: Path) -> str:
+    """Say how large a file is."""
+    return f"{path.stat().st_size / 1e6:.0f} MB"
+
+
+if __name__ == "__main__":
+    parse_lines(Path(sys.argv[1]))
