@@ -123,9 +123,16 @@ cluster: install ## Start the Kubernetes that the tests use and leave it running
 	@$(BIN)/python -m tests.kubernetes
 
 .PHONY: test
-test: check curl cluster model-server openai-1 openai-js schemathesis ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model
+test: check curl cluster model-server openai-1 openai-js schemathesis ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model, a kill at every effect
 	@$(PYTEST) -q -m cluster
-	@$(PYTEST) -q -m "not cluster" tests/e2e tests/conformance
+	@$(PYTEST) -q -m "not cluster" tests/e2e tests/conformance tests/crash
+
+KILLS ?= 2000
+SEED ?= 1
+
+.PHONY: crash
+crash: install ## Kill parts of a running installation at random and audit what becomes of its batches (KILLS=2000 SEED=1)
+	@$(BIN)/python -m tests.crash.storm --kills $(KILLS) --seed $(SEED)
 
 .PHONY: conformance
 conformance: install cluster openai-1 openai-js ## Hold the contract against a service here and one on the cluster, and write what is shown into docs/

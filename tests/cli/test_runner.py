@@ -331,6 +331,17 @@ async def test_a_pod_taken_away_by_force_takes_its_process_along(bench: Bench) -
         await poll(lambda: has_no_process(bench, pod))
 
 
+@pytest.mark.parametrize("propagation", list(Propagation))
+async def test_a_pod_made_for_a_job_that_was_being_deleted_goes_with_it(bench: Bench, propagation: Propagation) -> None:
+    job = await bench.create(*SLEEP)
+    await bench.cluster.create(POD, build_pod(job, 0, "known"))
+    await bench.cluster.delete(JOB, NAMESPACE, job["metadata"]["name"], propagation=propagation)
+    await bench.cluster.create(POD, build_pod(job, 0, "late"))
+    async with bench.running():
+        await bench.until_gone(POD)
+        await bench.until_gone(JOB)
+
+
 async def test_a_bug_ends_the_runner_instead_of_leaving_it_deaf(bench: Bench) -> None:
     await bench.cluster.create(POD, {"metadata": {"name": "not-ours", "namespace": NAMESPACE}})
     async with asyncio.timeout(TIMEOUT_S):

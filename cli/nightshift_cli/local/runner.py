@@ -121,8 +121,9 @@ class Runner:
         jobs = [job async for job in each(self.cluster, JOB)]
         pods = [pod async for pod in each(self.cluster, POD)]
         moments = [await self._pass_job(job, _pods_of(job, pods), now) for job in jobs]
+        owners = {job["metadata"]["uid"] for job in jobs if "deletionTimestamp" not in job["metadata"]}
         for pod in pods:
-            await self._pass_pod(pod)
+            await self._pass_pod(pod, is_owned=_owner_of(pod) in owners)
         for name in self._children.keys() - {pod["metadata"]["name"] for pod in pods}:  # taken away by force
             self._stop(name, _STOP_GRACE_S)
         self._fill_slots(pods)
@@ -153,13 +154,15 @@ class Runner:
 
     # pods
 
-    async def _pass_pod(self, pod: Manifest) -> None:
+    async def _pass_pod(self, pod: Manifest, *, is_owned: bool) -> None:
         name, phase = pod["metadata"]["name"], phase_of(pod)
         if "deletionTimestamp" in pod["metadata"]:
             if name in self._tasks:
                 self._stop(name, pod["spec"].get("terminationGracePeriodSeconds", _GRACE_S))
             elif self._is_gone(pod):
                 await self._forget(pod)
+        elif not is_owned:  # made for a Job that was deleted since it had been listed: nobody else would take it away
+            await self.cluster.delete(POD, pod["metadata"]["namespace"], name, propagation=Propagation.BACKGROUND)
         elif phase == "Running" and name not in self._tasks and self._is_gone(pod):
             await self._report(pod, _TERMINATED, disrupted=True)
 
@@ -271,8 +274,11 @@ class Runner:
 
 
 def _pods_of(job: Manifest, pods: list[Manifest]) -> list[Manifest]:
-    uid = job["metadata"]["uid"]
-    return [p for p in pods if any(owner["uid"] == uid for owner in p["metadata"].get("ownerReferences", []))]
+    return [pod for pod in pods if _owner_of(pod) == job["metadata"]["uid"]]
+
+
+def _owner_of(pod: Manifest) -> str | None:
+    return next((owner["uid"] for owner in pod["metadata"].get("ownerReferences", [])), None)
 
 
 def _is_waiting(pod: Manifest) -> bool:
