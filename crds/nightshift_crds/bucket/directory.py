@@ -63,7 +63,7 @@ class DirectoryBucket:
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         """See the port."""
-        file = await self._run(lambda: _open(self._path(key), key, start))
+        file = await self._run_open(lambda: _open(self._path(key), key, start))
         left = None if end is None else max(end - start, 0)
         try:
             while left is None or left > 0:
@@ -103,7 +103,7 @@ class DirectoryBucket:
 
     async def _write(self, draft: Path, data: bytes | AsyncIterator[bytes]) -> None:
         with _failing_as_unavailable():
-            file = await self._run(lambda: draft.open("xb", buffering=0))
+            file = await self._run_open(lambda: draft.open("xb", buffering=0))
         try:
             async for block in _blocks(data):
                 await self._run(lambda: _write_all(file, block))  # noqa: B023 - awaited here
@@ -111,9 +111,24 @@ class DirectoryBucket:
         finally:
             file.close()
 
+    async def _run_open(self, call: Callable[[], BinaryIO]) -> BinaryIO:
+        """Open a file in a thread; one that nobody waits for any more is closed again."""
+        opening = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        try:
+            with _failing_as_unavailable():
+                return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_opened)
+            raise
+
     async def _run(self, call: Callable[[], _T]) -> _T:
         with _failing_as_unavailable():
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _close_opened(opening: "asyncio.Future[BinaryIO]") -> None:
+    if opening.exception() is None:
+        opening.result().close()
 
 
 @contextmanager
@@ -182,7 +197,8 @@ def _open(path: Path, key: str, start: int) -> BinaryIO:
         file = path.open("rb", buffering=0)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise Missing(key) from None
-    file.seek(start)
+    if start:
+        file.seek(start)
     return file
 
 
