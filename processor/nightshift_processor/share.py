@@ -62,6 +62,7 @@ class Share:
     _fresh: deque[int] = field(default_factory=deque)
     _again: deque[tuple[Part, int]] = field(default_factory=deque)
     _newest: Part | None = None
+    _begun: list[SliceWriter] = field(default_factory=list)
     _is_exhausted: bool = False
     _is_stale: bool = True
     _tails: dict[int, Tail] = field(default_factory=dict)
@@ -115,6 +116,11 @@ class Share:
         self._is_exhausted = True
         return False
 
+    def stop(self) -> None:
+        """Have all slices write at once what has arrived; leaving the share waits for it."""
+        for writer in self._begun:
+            writer.close(ended=False)
+
     async def _choose(self) -> int | None:
         settings = self.settings
         if self._is_stale:
@@ -151,6 +157,7 @@ class Share:
         self._fresh.extend(item for item in self.spool.order[run] if not writer.is_done(item))
         self._newest = Part(writer, len(self._fresh))
         _log.info("slice.claimed", slice=slice_no, lines=len(self._fresh))
+        self._begun.append(writer)
         pump = await self.writers.enter_async_context(pumping(writer))
         pump.add_done_callback(self._on_pumped)
         if not self._fresh:
@@ -171,6 +178,10 @@ async def open_share(settings: RunSettings, bucket: Bucket, spool: Spool) -> Asy
     """
     broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     async with AsyncExitStack() as writers:
-        yield Share(settings, bucket, spool, writers, broken)
+        share = Share(settings, bucket, spool, writers, broken)
+        try:
+            yield share
+        finally:
+            share.stop()
         if broken.done():
             broken.result()

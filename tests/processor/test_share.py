@@ -166,6 +166,16 @@ async def test_a_request_that_takes_long_keeps_no_worker_from_the_next_slice(
     assert await check_slices(telling, 4, 2) == {1, 2, 3}
 
 
+async def test_a_stop_keeps_what_has_arrived_of_every_slice_that_is_open(telling: TellingBucket, model: Model) -> None:
+    content = chat_lines("a", "hold", "b", "hold 2", "c", "hold 3")
+    await put_input(telling, content)
+    pod = Pod(telling, model, content, slices=3, max_concurrency=3, flush_interval_s=60)
+    await model.stub.was_asked(6)
+    await pod.interrupted()
+    assert [kinds(await read_log(telling, n)) for n in range(3)] == [[CLAIM, PART]] * 3
+    assert await check_slices(telling, 6, 3) == {0, 2, 4}
+
+
 async def test_a_row_that_cannot_be_served_keeps_no_slice_from_being_claimed(
     telling: TellingBucket, model: Model, no_backoff: None
 ) -> None:

@@ -67,11 +67,13 @@ class DirectoryBucket:
         left = None if end is None else max(end - start, 0)
         try:
             while left is None or left > 0:
-                block = await self._run(lambda: file.read(BLOCK_BYTES if left is None else min(left, BLOCK_BYTES)))  # noqa: B023 - awaited here
-                if not block:
+                size = BLOCK_BYTES if left is None else min(left, BLOCK_BYTES)
+                block = await self._run(lambda: file.read(size))  # noqa: B023 - awaited here
+                if block:
+                    yield block
+                if len(block) < size:  # the file ends here
                     return
-                left = None if left is None else left - len(block)
-                yield block
+                left = None if left is None else left - size
         finally:
             file.close()
 
