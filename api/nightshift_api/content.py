@@ -1,7 +1,6 @@
 """The bytes of a file: of one that is whole, and of a result file while its batch runs (contract 3.5, design 5)."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 
 from nightshift_api.ranges import choose_part
@@ -93,7 +92,7 @@ async def _find_lines(bucket: Bucket, source: FileSource) -> Content:
     size = sum(size_of(source.kind, found.state) for found in progress.values())
     if not size:
         raise Missing("a file without a line")
-    return Content(size, _lines_so_far(bucket, source.batch_uid, source.kind, progress))
+    return Content(size, read_lines(bucket, _keys_of(source, progress), source.kind))
 
 
 def size_of(kind: ResultKind, state: State) -> int:
@@ -101,12 +100,9 @@ def size_of(kind: ResultKind, state: State) -> int:
     return state.output_bytes if kind is ResultKind.OUTPUT else state.error_bytes
 
 
-async def _lines_so_far(
-    bucket: Bucket, batch_uid: str, kind: ResultKind, progress: dict[int, Progress]
-) -> AsyncGenerator[bytes, None]:
+def _keys_of(source: FileSource, progress: dict[int, Progress]) -> Iterator[str]:
+    assert source.batch_uid is not None
+    assert source.kind is not None
     for slice_no, found in sorted(progress.items()):
-        for seq in range(found.seq + 1):
-            key = names.record_key(batch_uid, slice_no, seq)
-            async with aclosing(read_lines(bucket, key, kind)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+        for seq in range(found.seq + 1 if size_of(source.kind, found.state) else 0):
+            yield names.record_key(source.batch_uid, slice_no, seq)

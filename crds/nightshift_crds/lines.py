@@ -50,6 +50,18 @@ class ErrorForm(StrEnum):
     """`response` filled with what the server said, `error` null."""
 
 
+class LineOrder(StrEnum):
+    """In which order the lines of a batch are sent; its slices are runs of that order, so it never changes.
+
+    Another way to sort is another value: pods of two versions may follow each other on one batch.
+    """
+
+    FILE = "file"
+    """As they stand in the file."""
+    PREFIX = "prefix"
+    """By what their prompts begin with, so that a model server's prefix cache finds it."""
+
+
 class LineFault(Exception):
     """Why a line cannot be part of a batch."""
 

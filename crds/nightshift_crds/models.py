@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from nightshift_crds import names
 from nightshift_crds.lifecycle import TERMINAL, TIMESTAMPS, TRANSITIONS, Phase, Sealing, can_move
-from nightshift_crds.lines import DEFAULT_ENDPOINTS, MAX_MODEL_CHARS
+from nightshift_crds.lines import DEFAULT_ENDPOINTS, MAX_MODEL_CHARS, LineOrder
 from nightshift_crds.names import IdKind, ResultKind
 
 GROUP = "nightshift.dev"
@@ -279,7 +279,7 @@ class BatchJobStatus(Part):
 
     RULES: ClassVar = (
         _legal_moves(),
-        *map(_set_once, ("sealing", "deadline", "slices", "input", "outputFileId", "errorFileId")),
+        *map(_set_once, ("sealing", "deadline", "slices", "order", "input", "outputFileId", "errorFileId")),
         *map(_set_once, sorted(to_camel(field) for field in TIMESTAMPS.values())),
         *(
             Rule(
@@ -313,6 +313,8 @@ class BatchJobStatus(Part):
     input: CheckedInput | None = None
     slices: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Parts that the input is cut into, each with a log of its own."""
+    order: LineOrder | None = None
+    """Order of the lines that the slices are runs of; absent: that of the file."""
     attempt: Annotated[int, Field(ge=0)] = 0
     """Number of the current run Job, from 1."""
     failed_attempts: Annotated[int, Field(ge=0)] = 0

@@ -150,13 +150,17 @@ def verdict_key(batch_uid: str) -> str:
 
 def scratch_prefixes(batch_uid: str) -> tuple[str, ...]:
     """Locate what is of no use once the manifest stands."""
-    prefix = batch_prefix(batch_uid)
-    return (f"{prefix}log/", f"{prefix}progress/")
+    return (logs_prefix(batch_uid), progress_prefix(batch_uid))
+
+
+def logs_prefix(batch_uid: str) -> str:
+    """Locate the logs of all slices."""
+    return f"{batch_prefix(batch_uid)}log/"
 
 
 def log_prefix(batch_uid: str, slice_no: int) -> str:
     """Locate the log of a slice."""
-    return f"{batch_prefix(batch_uid)}log/{slice_no:04d}/"
+    return f"{logs_prefix(batch_uid)}{slice_no:04d}/"
 
 
 def record_key(batch_uid: str, slice_no: int, seq: int) -> str:

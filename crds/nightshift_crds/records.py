@@ -77,11 +77,24 @@ class State(Struct, frozen=True, kw_only=True):
     done: bytes = b""
 
 
+class Claimant(Struct, frozen=True):
+    """Which pod it is that writes: those of one attempt share its slices.
+
+    Attributes:
+        attempt: the run Job's, from 1.
+        index: of the pod in that Job; the pod that replaces one has the same.
+    """
+
+    attempt: int
+    index: int
+
+
 class Header(Struct, frozen=True, kw_only=True):
     """The first line of a record.
 
     Attributes:
         writer: a uuid of the process that wrote it: 412 on a record of our own is our lost answer.
+        by: the pod that this process was; None for seal, and in logs of versions whose pods shared no slices.
         state: of the slice up to and including this record.
         output_length: bytes of output lines in this record.
         error_length: bytes of error lines behind them.
@@ -89,6 +102,7 @@ class Header(Struct, frozen=True, kw_only=True):
 
     kind: RecordKind
     writer: str
+    by: Claimant | None = None
     state: State
     output_length: int = 0
     error_length: int = 0

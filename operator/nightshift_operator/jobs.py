@@ -9,6 +9,7 @@ from datetime import datetime
 
 from nightshift_crds.cluster.port import Manifest
 from nightshift_crds.exits import NEVER_RETRY
+from nightshift_crds.lines import LineOrder
 from nightshift_crds.models import BatchJob, HostedModel, ModelService, Scheduling
 from nightshift_crds.names import ResultKind, Step, job_name
 from nightshift_operator.placement import QUEUE_LABEL, choose_scheduling, disruption_annotations, place_pod
@@ -47,16 +48,22 @@ def _build_run(batch: BatchJob, model: HostedModel | None, input_key: str, setti
     if model is None:
         raise ValueError("a run needs a model")
     target, scheduling = _target_of(model), choose_scheduling(batch, model)
-    env = _variables(_common_values(batch, input_key, settings) | _run_values(batch, target, settings))
+    pods = min(model.spec.shards, batch.status.slices or 1)
+    values = _run_values(batch, target, settings) | {"SHARDS": pods}
+    env = _variables(_common_values(batch, input_key, settings) | values)
     pod = _build_pod(Step.RUN, [*env, *target.env], settings)
     placed = place_pod(_trusting(pod, model.spec.service), model, scheduling, settings.gpu_label)
-    return _build(batch, Step.RUN, placed, settings, scheduling)
+    return _shared(_build(batch, Step.RUN, placed, settings, scheduling), pods)
+
+
+def _shared(job: Manifest, pods: int) -> Manifest:
+    """Have a Job done by several pods. Pure."""
+    return job | {"spec": job["spec"] | {"completions": pods, "parallelism": pods}}
 
 
 def _build(
     batch: BatchJob, step: Step, pod: Manifest, settings: Settings, scheduling: Scheduling | None = None
 ) -> Manifest:
-    pods = (batch.status.slices or 1) if step is Step.RUN else 1
     labels = MANAGED_BY | {BATCH_LABEL: batch.metadata.uid, STEP_LABEL: step.value}
     queue = {QUEUE_LABEL: scheduling.queue} if scheduling and scheduling.queue else {}
     annotations = {"annotations": notes} if scheduling and (notes := disruption_annotations(scheduling)) else {}
@@ -71,8 +78,8 @@ def _build(
         },
         "spec": {
             "completionMode": "Indexed",
-            "completions": pods,
-            "parallelism": pods,
+            "completions": 1,
+            "parallelism": 1,
             "backoffLimit": settings.backoff_limit,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules()},
@@ -204,6 +211,8 @@ def _run_values(batch: BatchJob, target: _Target, settings: Settings) -> dict[st
     values = _spool_values(batch) | _sharing_values(target.service)
     return values | {
         "ENDPOINT": batch.spec.endpoint,
+        "ORDER": batch.status.order or LineOrder.FILE,
+        "ATTEMPT": batch.status.attempt,
         "MODEL_URL": target.url,
         "MAX_CONCURRENCY": target.max_concurrency,
         "DEADLINE": batch.status.deadline.isoformat() if batch.status.deadline else "",

@@ -88,6 +88,12 @@ class Settings(CommonSettings):
     """Seconds after which a processor makes results durable. 5 suits a cloud bucket."""
     flush_bytes: Annotated[int, Field(ge=1)] = 4 * MIB
     """Bytes of results that a processor makes durable without waiting. 8 MiB suits a cloud bucket."""
+    slices_per_shard: Annotated[int, Field(ge=1, le=1_024)] = 8
+    """Parts of a batch for each of its processors, where there are several: one that is done takes the next part. More
+    of them even out more. 1,024 are the most, and none has fewer than 50 lines as long as every processor has one."""
+    prefix_order: bool = True
+    """Whether lines are sent in the order of what their prompts begin with, for the prefix cache of the model server,
+    and not in that of the file. A batch keeps the order that it began with."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 600
     """Seconds that a model server gets for one answer."""
     max_tries: Annotated[int, Field(ge=1)] = 5

@@ -16,6 +16,10 @@ from nightshift_operator.placement import find_scheduling_errors
 from nightshift_operator.view import INTERNAL, View
 
 _INPUT_PARAM = "input_file_id"
+_MAX_SLICES = 1_024
+"""As many as `status.slices` may say: each is an object that readers of a running batch look at."""
+_LINES_OF_A_SLICE = 50
+"""Below this the claims of slices cost more than they even out."""
 _TOO_LATE = "The window passed before the input was checked."
 
 
@@ -90,13 +94,22 @@ def _refuse(view: View, errors: list[BatchError]) -> Decision:
     return view.end(Phase.FAILED, status.model_copy(update={"errors": errors}), text)
 
 
+def count_slices(lines: int, shards: int, per_shard: int) -> int:
+    """Count the slices of a batch: several for each of several shards, and at least one, as far as there are lines."""
+    if shards == 1:
+        return 1
+    wanted = min(shards * per_shard, lines // _LINES_OF_A_SLICE, _MAX_SLICES)
+    return max(wanted, min(shards, lines))
+
+
 def _accept(view: View, verdict: Verdict, model: HostedModel) -> Decision:
     observed = view.observed
     update = {
         "model": model.spec.name,
         "counts": counts_of(State(), verdict.lines),
         "input": CheckedInput(key=observed.input_key or "", bytes=verdict.bytes, crc32c=verdict.crc32c),
-        "slices": min(model.spec.shards, verdict.lines),
+        "slices": count_slices(verdict.lines, model.spec.shards, view.policy.slices_per_shard),
+        "order": view.policy.order,
     }
     text = f"{verdict.lines} line{'s' * (verdict.lines != 1)} can be run."
     status = view.saying(view.stamped(), yes(Kind.VALIDATED, Reason.INPUT_ACCEPTED, text)).model_copy(update=update)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from nightshift_crds.judgement import Limits
 from nightshift_crds.lifecycle import TIMESTAMPS, Phase, Sealing
+from nightshift_crds.lines import LineOrder
 from nightshift_crds.models import BatchError, BatchJobStatus
 from nightshift_operator.conditions import Kind, Reason, Says, with_condition, yes
 from nightshift_operator.decisions import Action, Decision, DeleteJob, Event, ForceDeletePod
@@ -40,6 +41,8 @@ class Policy:
     scratch_retention: timedelta
     default_expiry: timedelta
     progress_interval_s: float
+    slices_per_shard: int
+    order: LineOrder
 
     @classmethod
     def of(cls, settings: Settings) -> "Policy":
@@ -56,6 +59,8 @@ class Policy:
             scratch_retention=timedelta(seconds=settings.scratch_retention_s),
             default_expiry=timedelta(seconds=settings.default_expiry_s),
             progress_interval_s=settings.progress_interval_s,
+            slices_per_shard=settings.slices_per_shard,
+            order=LineOrder.PREFIX if settings.prefix_order else LineOrder.FILE,
         )
 
 

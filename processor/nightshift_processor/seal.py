@@ -30,7 +30,8 @@ from nightshift_crds.records import (
     encode_record,
     sum_states,
 )
-from nightshift_crds.slicelog import read_header, read_lines, read_tail
+from nightshift_crds.several import each_of
+from nightshift_crds.slicelog import Tail, read_header, read_lines, read_tails
 from nightshift_processor.settings import SealSettings
 from nightshift_processor.spool import InputChanged, Spool, fill_spool, open_spool
 
@@ -70,7 +71,7 @@ async def seal(settings: SealSettings, bucket: Bucket) -> Exit:
 
 
 async def _seal(settings: SealSettings, bucket: Bucket) -> BatchManifest:
-    logs = [await _close_log(bucket, settings.batch_uid, slice_no) for slice_no in range(settings.slices)]
+    logs = await _close_logs(bucket, settings.batch_uid, settings.slices)
     total = sum_states(log.state for log in logs)
     files = {}
     with closing(await _spool_if_needed(settings, bucket, total)) as spool:
@@ -86,9 +87,13 @@ async def _seal(settings: SealSettings, bucket: Bucket) -> BatchManifest:
     return manifest
 
 
-async def _close_log(bucket: Bucket, batch_uid: str, slice_no: int) -> ClosedLog:
+async def _close_logs(bucket: Bucket, batch_uid: str, slices: int) -> list[ClosedLog]:
+    tails = await read_tails(bucket, batch_uid)
+    return await each_of(lambda n: _close_log(bucket, batch_uid, n, tails.get(n)), range(slices))
+
+
+async def _close_log(bucket: Bucket, batch_uid: str, slice_no: int, tail: Tail | None) -> ClosedLog:
     """Append a `close`, behind whatever stands in the log; one that is closed already stays as it is."""
-    tail = await read_tail(bucket, batch_uid, slice_no)
     seq, header = (tail.seq, tail.header) if tail else (-1, None)
     while header is None or header.kind is not RecordKind.CLOSE:
         seq += 1
@@ -98,7 +103,7 @@ async def _close_log(bucket: Bucket, batch_uid: str, slice_no: int) -> ClosedLog
             await bucket.put(key, encode_record(close), create_only=True)
             header = close
         except AlreadyExists:
-            header, _ = await read_header(bucket, key)
+            header = await read_header(bucket, key)
     return ClosedLog(slice_no, seq, header.state)
 
 
@@ -134,12 +139,15 @@ class _Sources:
             yield line
 
     async def _logged(self, kind: ResultKind) -> AsyncGenerator[bytes, None]:
+        async with aclosing(read_lines(self.bucket, self._keys(kind), kind)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def _keys(self, kind: ResultKind) -> Iterator[str]:
         for log in self.logs:
-            for seq in range(log.records):
-                key = names.record_key(self.settings.batch_uid, log.slice_no, seq)
-                async with aclosing(read_lines(self.bucket, key, kind)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
+            size = log.state.output_bytes if kind is ResultKind.OUTPUT else log.state.error_bytes
+            for seq in range(log.records if size else 0):
+                yield names.record_key(self.settings.batch_uid, log.slice_no, seq)
 
     def _never_ran(self) -> Iterator[bytes]:
         """Write the rows of the input that no log has an outcome of."""

@@ -4,25 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import (
-    AliasChoices,
-    AnyHttpUrl,
-    AwareDatetime,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AnyHttpUrl, AwareDatetime, BeforeValidator, Field, SecretStr
 
 from nightshift_crds.lifecycle import Sealing
-from nightshift_crds.lines import ErrorForm
+from nightshift_crds.lines import ErrorForm, LineOrder
 from nightshift_crds.settings import Settings
 
 MIB = 1 << 20
 _INDEX = "JOB_COMPLETION_INDEX"
 """The variable in which Kubernetes tells a pod of an Indexed Job its index."""
-_SLICE_NO = "NIGHTSHIFT_SLICE_NO"
 
 
 def _strip_key(text: str) -> str:
@@ -89,8 +79,14 @@ class RunSettings(SpoolSettings):
     """When what has not run is given up."""
     slices: Annotated[int, Field(ge=1)] = 1
     """Parts that the input is cut into."""
-    slice_no: Annotated[int, Field(ge=0, validation_alias=AliasChoices(_SLICE_NO, "slice_no"))] = 0
-    """The part of this pod: its index in the Job."""
+    order: LineOrder = LineOrder.FILE
+    """Order of the lines that these parts are runs of: `file` or `prefix`."""
+    attempt: Annotated[int, Field(ge=0)] = 0
+    """Number of the Job among those of the batch: its pods take over what earlier ones have left."""
+    shards: Annotated[int, Field(ge=1)] = 1
+    """Pods of the Job, which share the parts."""
+    index: Annotated[int, Field(ge=0)] = 0
+    """Which of these pods it is, as Kubernetes tells it in JOB_COMPLETION_INDEX."""
     flush_interval_s: Annotated[float, Field(gt=0)] = 0.5
     """Seconds after which results are made durable. After a SIGKILL this much may reach the model again."""
     flush_bytes: Annotated[int, Field(ge=1)] = 4 * MIB
@@ -106,17 +102,10 @@ class RunSettings(SpoolSettings):
     give_up_after_s: Annotated[float, Field(gt=0)] = 600
     """Seconds after which a bucket that does not answer ends the pod; another one tries again."""
 
-    @field_validator("slice_no")
-    @classmethod
-    def _is_one_of_the_slices(cls, slice_no: int, info: ValidationInfo) -> int:
-        if slice_no >= info.data.get("slices", slice_no + 1):
-            raise ValueError("there is no such slice")
-        return slice_no
-
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Read the settings, and the index that Kubernetes tells under a name of its own. Raises `Rejected`."""
-        return super().load({**environ, _SLICE_NO: environ.get(_INDEX, "")})
+        return super().load({**environ, "NIGHTSHIFT_INDEX": environ.get(_INDEX, "")})
 
 
 class SealSettings(SpoolSettings):

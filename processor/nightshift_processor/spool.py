@@ -1,7 +1,12 @@
-"""The input on scratch disk: fetched once, checked against what was validated, read line by line by number."""
+"""The input on scratch disk: fetched once, checked against what was validated, read line by line by number.
+
+Numbers are those of the file, in every order: logs, ids and ledgers have them. Every pod of a batch fetches all of the
+input, whichever slices it will work on, and computes the same order of it.
+"""
 
 import os
 from array import array
+from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -11,7 +16,9 @@ from google_crc32c import extend
 
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.errors import NightshiftError
-from nightshift_crds.lines import LineSplitter, request_of
+from nightshift_crds.lines import LineOrder, LineSplitter, request_of
+from nightshift_processor.prefix import prefix_key
+from nightshift_processor.sorting import Sorter
 
 _ANY_LENGTH = 1 << 62
 """Lines were measured when they were validated."""
@@ -22,10 +29,15 @@ class InputChanged(NightshiftError):
 
 
 class Spool:
-    """Request lines by number, in the order of the file; blank lines have none."""
+    """Request lines by number, in the order of the file; blank lines have none.
 
-    def __init__(self, file: BinaryIO) -> None:
+    `order` names their numbers in the order in which they are sent, once the file is whole.
+    """
+
+    def __init__(self, file: BinaryIO, sorter: Sorter | None = None) -> None:
         self._file = file
+        self._sorter = sorter
+        self.order: Sequence[int] = ()
         self._starts = array("Q")
         self._ends = array("Q")
 
@@ -37,13 +49,16 @@ class Spool:
         start = self._starts[item]
         return request_of(os.pread(self._file.fileno(), self._ends[item] - start, start), is_first=start == 0)
 
-    def flush(self) -> None:
-        """Make what was written readable."""
+    def finish(self) -> None:
+        """Make what was written readable, and put it in order."""
         self._file.flush()
+        self.order = self._sorter.sort() if self._sorter else range(len(self))
 
     def close(self) -> None:
-        """Let go of the scratch file, which vanishes."""
+        """Let go of the scratch files, which vanish."""
         self._file.close()
+        if self._sorter:
+            self._sorter.close()
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes of the file."""
@@ -51,25 +66,30 @@ class Spool:
 
     def add(self, start: int, line: bytes) -> None:
         """Note where a line stands."""
-        if request_of(line, is_first=start == 0):
+        request = request_of(line, is_first=start == 0)
+        if request:
             self._starts.append(start)
             self._ends.append(start + len(line))
+        if request and self._sorter:
+            self._sorter.add(prefix_key(request))
 
 
-def open_spool(scratch_dir: Path) -> Spool:
+def open_spool(scratch_dir: Path, order: LineOrder = LineOrder.FILE) -> Spool:
     """Open an empty spool on scratch disk."""
     scratch_dir.mkdir(parents=True, exist_ok=True)
-    return Spool(TemporaryFile(dir=scratch_dir))
+    return Spool(TemporaryFile(dir=scratch_dir), Sorter(scratch_dir) if order is LineOrder.PREFIX else None)
 
 
-async def fill_spool(bucket: Bucket, key: str, crc32c: int, scratch_dir: Path) -> Spool:
+async def fill_spool(
+    bucket: Bucket, key: str, crc32c: int, scratch_dir: Path, order: LineOrder = LineOrder.FILE
+) -> Spool:
     """Fetch an input.
 
     Raises:
         Missing: it is not in the bucket.
         InputChanged: its checksum is another one.
     """
-    spool = open_spool(scratch_dir)
+    spool = open_spool(scratch_dir, order)
     try:
         await _fetch(bucket, key, crc32c, spool)
     except BaseException:
@@ -92,6 +112,6 @@ async def _fetch(bucket: Bucket, key: str, crc32c: int, spool: Spool) -> None:
     for line in splitter.finish():
         assert line is not None
         spool.add(offset, line)
-    spool.flush()
+    spool.finish()
     if found != crc32c:
         raise InputChanged(f"{key} is not what was validated")

@@ -23,7 +23,7 @@ async def wait_until_over(stop: asyncio.Event, deadline: datetime) -> Exit:
     return Exit.INTERRUPTED
 
 
-async def unless(work: Coroutine[Any, Any, _T], *ends: "asyncio.Task[Any]") -> _T | None:
+async def unless(work: Coroutine[Any, Any, _T], *ends: "asyncio.Future[Any]") -> _T | None:
     """Work until done; None if one of `ends` came first, with nothing of the work left running."""
     await asyncio.wait(ends, timeout=0)  # one that has come already is seen before anything begins
     if any(end.done() for end in ends):

@@ -9,9 +9,10 @@ half-way, so that its number always means the same.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 from uuid import uuid4
 
 import structlog
@@ -20,11 +21,22 @@ from nightshift_crds import names
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.errors import AlreadyExists, NightshiftError, Unavailable
 from nightshift_crds.lines import Usage
-from nightshift_crds.records import Header, Ledger, Progress, RecordKind, State, encode_progress, encode_record
-from nightshift_crds.slicelog import read_header, read_tail
+from nightshift_crds.records import (
+    Claimant,
+    Header,
+    Ledger,
+    Progress,
+    RecordKind,
+    State,
+    encode_progress,
+    encode_record,
+)
+from nightshift_crds.slicelog import Tail, read_header
+from nightshift_processor.choosing import Standing, judge
 from nightshift_processor.outcome import Outcome
 
 _log = structlog.get_logger()
+_T = TypeVar("_T")
 _RETRY_S = 0.2
 _RETRY_CAP_S = 10.0
 
@@ -35,11 +47,12 @@ class Fenced(NightshiftError):
 
 @dataclass(frozen=True)
 class SliceLog:
-    """Which log it is, and how often it is written."""
+    """Which log it is, who writes it, and how often."""
 
     bucket: Bucket
     batch_uid: str
     slice_no: int
+    by: Claimant
     items: int
     flush_interval_s: float
     flush_bytes: int
@@ -74,30 +87,35 @@ class SliceWriter:
         self._closing: RecordKind | None = None
         self._reported = time.monotonic()
 
-    async def claim(self) -> bool:
-        """Take the log over, behind whatever stands in it; False if its slice has ended already.
+    async def claim(self, tail: Tail | None) -> bool:
+        """Take the log over, behind whatever stands in it; False if its slice has ended or is another pod's.
+
+        `tail` is the last record that is known of; what has come behind it is found.
 
         Raises:
-            Fenced: seal has closed the log.
+            Fenced: seal has closed the log, or a later attempt has it.
         """
-        tail = await read_tail(self._log.bucket, self._log.batch_uid, self._log.slice_no)
         header = tail.header if tail else None
         self._seq = tail.seq if tail else -1
-        while True:
-            if header is not None:
-                if header.kind is RecordKind.END:
-                    return False
-                if header.kind is RecordKind.CLOSE:
-                    raise Fenced("the log is closed")
-                self._state = header.state
-            claim = Header(kind=RecordKind.CLAIM, writer=self._writer, state=self._state)
+        while header is None or self._may_follow(header):
+            self._state = header.state if header else State()
+            claim = Header(kind=RecordKind.CLAIM, writer=self._writer, by=self._log.by, state=self._state)
             header = await self._append(claim, [])
             if header is None:
-                break
+                await self._begin()
+                return True
+        return False
+
+    def _may_follow(self, header: Header) -> bool:
+        standing = judge(header, self._log.by)
+        if standing is Standing.LOST:
+            raise Fenced(f"slice {self._log.slice_no} is closed, or a later attempt has it")
+        return standing is not Standing.SETTLED
+
+    async def _begin(self) -> None:
         self._claim = self._seq
         self._ledger = Ledger.unpack(self._state.done, self._log.items)
         await self._report(0)
-        return True
 
     def is_done(self, item: int) -> bool:
         """Tell whether the log held the result of an item when it was claimed, or has taken it since."""
@@ -166,12 +184,13 @@ class SliceWriter:
         header = Header(
             kind=kind,
             writer=self._writer,
+            by=self._log.by,
             state=self._sum(pending),
             output_length=sum(map(len, pending.outputs)),
             error_length=sum(map(len, pending.errors)),
         )
         if await self._append(header, [*pending.outputs, *pending.errors]) is not None:
-            raise Fenced("another writer has the log")
+            raise Fenced(f"another writer has slice {self._log.slice_no}")
         self._state = header.state
         await self._report(len(pending.items))
 
@@ -191,29 +210,16 @@ class SliceWriter:
         seq = self._seq + 1
         key = names.record_key(self._log.batch_uid, self._log.slice_no, seq)
         record = encode_record(header, lines)
-        found = await self._create(key, record)
+        found = await insist(lambda: self._create(key, record), key, self._log.give_up_after_s)
         self._seq = seq
         return found if found is not None and found.writer != self._writer else None
 
     async def _create(self, key: str, record: bytes) -> Header | None:
-        """Create an object, however often it takes; the header of the one that is there already."""
-        give_up_at = time.monotonic() + self._log.give_up_after_s
-        delay_s = _RETRY_S
-        while True:
-            try:
-                return await self._try_create(key, record)
-            except Unavailable:
-                if time.monotonic() > give_up_at:
-                    raise
-                _log.warning("bucket.unavailable", key=key)
-                await asyncio.sleep(random.uniform(0, delay_s))  # noqa: S311 - jitter
-                delay_s = min(2 * delay_s, _RETRY_CAP_S)
-
-    async def _try_create(self, key: str, record: bytes) -> Header | None:
+        """Create an object; the header of the one that is there already."""
         try:
             await self._log.bucket.put(key, record, create_only=True)
         except AlreadyExists:
-            return (await read_header(self._log.bucket, key))[0]
+            return await read_header(self._log.bucket, key)
         return None
 
     async def _report(self, lines: int) -> None:
@@ -227,6 +233,21 @@ class SliceWriter:
             await self._log.bucket.put(key, encode_progress(progress), create_only=False)
         except Unavailable:
             _log.warning("progress.unavailable", key=key)
+
+
+async def insist(call: Callable[[], Awaitable[_T]], what: str, give_up_after_s: float) -> _T:
+    """Call a bucket, however often it takes. Raises `Unavailable` if it did not answer for too long."""
+    give_up_at = time.monotonic() + give_up_after_s
+    delay_s = _RETRY_S
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            if time.monotonic() > give_up_at:
+                raise
+            _log.warning("bucket.unavailable", key=what)
+            await asyncio.sleep(random.uniform(0, delay_s))  # noqa: S311 - jitter
+            delay_s = min(2 * delay_s, _RETRY_CAP_S)
 
 
 @asynccontextmanager

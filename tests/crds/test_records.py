@@ -11,6 +11,7 @@ from nightshift_crds.models import Counts
 from nightshift_crds.names import ResultKind
 from nightshift_crds.records import (
     BatchManifest,
+    Claimant,
     Header,
     Ledger,
     Progress,
@@ -50,6 +51,7 @@ headers = st.builds(
     Header,
     kind=st.sampled_from(RecordKind),
     writer=st.text(max_size=40),
+    by=st.none() | st.builds(Claimant, attempt=counts, index=counts),
     state=states,
     output_length=counts,
     error_length=counts,
@@ -117,6 +119,11 @@ def test_the_ledger_of_the_largest_input_is_small() -> None:
 def test_a_record_is_a_header_line_and_its_lines(header: Header, lines: list[bytes]) -> None:
     first, newline, rest = encode_record(header, lines).partition(b"\n")
     assert (decode_header(first), newline, rest) == (header, b"\n", b"".join(lines))
+
+
+def test_a_header_of_a_version_whose_pods_shared_no_slices_names_no_pod() -> None:
+    line = b'{"kind":"claim","writer":"w","state":{"completed":3},"output_length":0,"error_length":0}'
+    assert decode_header(line) == Header(kind=RecordKind.CLAIM, writer="w", by=None, state=State(completed=3))
 
 
 @pytest.mark.parametrize("line", [b"", b"{}", b"[]", b'{"kind":"later","writer":"w","state":{}}', b'{"kind":"part"}'])

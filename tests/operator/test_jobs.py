@@ -6,7 +6,7 @@ import pytest
 
 from nightshift_crds.exits import NEVER_RETRY, Exit
 from nightshift_crds.lifecycle import Phase, Sealing
-from nightshift_crds.lines import CHAT, ErrorForm
+from nightshift_crds.lines import CHAT, ErrorForm, LineOrder
 from nightshift_crds.models import BatchJob, HostedModel
 from nightshift_crds.names import ResultKind, Step, job_name
 from nightshift_operator.jobs import BATCH_LABEL, CONTAINER, MANAGED_BY, build_job, closing
@@ -64,7 +64,8 @@ def test_a_run_reads_out_of_its_job_all_that_the_operator_was_told() -> None:
     read = RunSettings.load(env_of(job_of(Step.RUN)))
     assert (read.bucket, read.batch_uid, read.input_key, read.input_crc32c) == ("gs://bucket", BATCH_UID, KEY, 7)
     assert (read.endpoint, str(read.model_url), read.max_concurrency) == (CHAT, "http://model:8000/v1", 12)
-    assert (read.deadline, read.slices, read.slice_no) == (DEADLINE, 3, 2)
+    assert (read.deadline, read.slices, read.shards, read.index) == (DEADLINE, 3, 1, 2)
+    assert (read.attempt, read.order) == (2, LineOrder.FILE)
     assert (read.flush_interval_s, read.flush_bytes, read.request_timeout_s) == (4.5, 1_005, 106.5)
     assert (read.max_tries, read.max_answer_bytes, read.error_line_format) == (7, 1_008, ErrorForm.OPENAI)
     assert (read.model_is_shared, read.batch_share, read.latency_tolerance) == (True, 0.25, 4.5)
@@ -150,9 +151,24 @@ def test_a_run_without_a_server_to_send_to_is_a_bug(model: HostedModel | None) -
 
 
 @pytest.mark.parametrize(("step", "pods"), [(Step.RUN, 3), (Step.SEAL, 1), (Step.INSPECT, 1)])
-def test_a_run_has_a_pod_per_slice_and_every_other_step_one(step: Step, pods: int) -> None:
-    spec = job_of(step)["spec"]
+def test_a_run_has_a_pod_per_shard_of_its_model_and_every_other_step_one(step: Step, pods: int) -> None:
+    batch = a_running_batch(sealing=Sealing.CANCELLED, slices=24)
+    spec = job_of(step, batch, a_model(service=SERVICE, shards=3))["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", pods, pods)
+
+
+@pytest.mark.parametrize(("slices", "shards", "pods"), [(None, 4, 1), (1, 4, 1), (2, 4, 2), (24, 4, 4), (24, 1, 1)])
+def test_no_pod_is_without_a_slice_and_each_knows_how_many_share_them(
+    slices: int | None, shards: int, pods: int
+) -> None:
+    job = job_of(Step.RUN, a_running_batch(slices=slices), a_model(service=SERVICE, shards=shards))
+    read = RunSettings.load(env_of(job))
+    assert (job["spec"]["completions"], read.shards, read.slices) == (pods, pods, slices or 1)
+
+
+def test_a_run_sends_in_the_order_that_its_batch_began_with() -> None:
+    job = job_of(Step.RUN, a_running_batch(order=LineOrder.PREFIX))
+    assert RunSettings.load(env_of(job)).order is LineOrder.PREFIX
 
 
 @pytest.mark.parametrize("step", Step)

@@ -4,17 +4,22 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nightshift_crds.exits import Exit
 from nightshift_crds.lifecycle import Phase, Sealing
+from nightshift_crds.lines import LineOrder
 from nightshift_crds.models import BatchJobStatus, StoredFile
 from nightshift_crds.names import Step
 from nightshift_operator.conditions import Kind, Reason
 from nightshift_operator.decide import decide
 from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision
 from nightshift_operator.facts import Job, JobState, Observed
+from nightshift_operator.validating import count_slices
+from nightshift_operator.view import Policy
 from tests.builders import FILE_ID, MODEL, a_file, a_model, a_verdict
-from tests.operator.builders import DEADLINE, EMBEDDINGS, LATE, NOW, POLICY, a_job, observed
+from tests.operator.builders import DEADLINE, EMBEDDINGS, LATE, NOW, POLICY, SETTINGS, a_job, observed
 
 BY_URI = {"input": {"uri": "gs://bucket/shared/in.jsonl"}}
 
@@ -53,10 +58,41 @@ def test_what_was_checked_is_written_down_so_that_the_processor_can_refuse_other
     assert (checked.key, checked.bytes, checked.crc32c) == (f"openai/files/{FILE_ID}.jsonl", 500, 7)
 
 
-@pytest.mark.parametrize(("shards", "lines", "slices"), [(4, 10, 4), (4, 3, 3), (1, 10, 1)])
-def test_a_batch_has_a_slice_per_shard_but_none_without_a_line(shards: int, lines: int, slices: int) -> None:
-    seen = observed(models=(a_model(shards=shards),), verdict=a_verdict(lines=lines))
+@pytest.mark.parametrize(
+    ("shards", "lines", "slices"),
+    [
+        (1, 10, 1),
+        (1, 50_000, 1),
+        (4, 3, 3),
+        (4, 10, 4),
+        (4, 250, 5),
+        (4, 1_599, 31),
+        (4, 1_600, 32),
+        (4, 50_000, 32),
+        (64, 50_000, 512),
+    ],
+)
+def test_several_shards_have_several_slices_each_as_far_as_there_are_lines(
+    shards: int, lines: int, slices: int
+) -> None:
+    verdict = a_verdict().model_copy(update={"lines": lines})
+    seen = observed(models=(a_model(shards=shards),), verdict=verdict)
     assert status_of(decided(seen)).slices == slices
+
+
+@given(st.integers(1, 200_000), st.integers(1, 64), st.integers(1, 1_024))
+def test_there_are_never_more_slices_than_lines_nor_than_a_status_can_say(
+    lines: int, shards: int, per_shard: int
+) -> None:
+    slices = count_slices(lines, shards, per_shard)
+    assert min(shards, lines) <= slices <= min(lines, 1_024)
+    assert slices <= min(shards, lines) or lines / slices >= 50
+
+
+@pytest.mark.parametrize("order", LineOrder)
+def test_a_batch_keeps_the_order_of_lines_that_it_begins_with(order: LineOrder) -> None:
+    policy = Policy.of(SETTINGS.model_copy(update={"prefix_order": order is LineOrder.PREFIX}))
+    assert status_of(decide(observed(), NOW, policy)).order is order
 
 
 def test_the_slices_are_those_of_the_model_that_serves_the_endpoint() -> None:

@@ -1,5 +1,6 @@
 """What the processor's tests work with: a real bucket in a folder, and the stub model on a free port."""
 
+import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,3 +35,10 @@ async def model() -> AsyncIterator[Model]:
 def soon() -> str:
     """Give a deadline that a run will see."""
     return (datetime.now(UTC) + timedelta(seconds=0.4)).isoformat()
+
+
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have luck that never waits: neither for the model server nor for the bucket."""
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    monkeypatch.setattr(random, "uniform", lambda low, _: low)

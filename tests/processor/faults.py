@@ -100,11 +100,12 @@ class MortalBucket(FaultyBucket):
         if self.is_dead or (dies and not self._takes_effect):
             self.is_dead = True
             raise Crash
-        info = await super().put(key, data, create_only=create_only)
-        if dies:
-            self.is_dead = True
-            raise Crash
-        return info
+        try:
+            return await super().put(key, data, create_only=create_only)
+        finally:
+            if dies:  # whatever it would have learned
+                self.is_dead = True
+                raise Crash
 
 
 def _next(faults: dict[str, deque[Fault]], key: str) -> Fault:

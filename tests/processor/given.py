@@ -50,6 +50,7 @@ def run_settings(bucket: Bucket, content: bytes = b"", *, index: int = 0, **valu
         "model_url": "http://127.0.0.1:9",
         "deadline": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
         "flush_interval_s": 0.02,
+        "attempt": 1,
     }
     return RunSettings.load(environ_of(defaults | values) | {"JOB_COMPLETION_INDEX": str(index)})
 

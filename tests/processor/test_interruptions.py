@@ -11,7 +11,7 @@ from nightshift_crds.bucket import open_bucket
 from nightshift_crds.bucket.port import Bucket, get
 from nightshift_crds.errors import Unavailable
 from nightshift_crds.exits import Exit
-from nightshift_crds.records import RecordKind
+from nightshift_crds.records import Claimant, RecordKind
 from nightshift_processor.run import run
 from nightshift_processor.seal import seal
 from nightshift_processor.writer import SliceLog, SliceWriter
@@ -141,8 +141,8 @@ async def test_a_bucket_that_stays_away_ends_the_run_and_its_requests(faulty: Fa
 
 
 async def claim_for_another(bucket: Bucket, items: int) -> None:
-    log = SliceLog(bucket, BATCH_UID, 0, items, flush_interval_s=60, flush_bytes=1, give_up_after_s=60)
-    assert await SliceWriter(log).claim()
+    log = SliceLog(bucket, BATCH_UID, 0, Claimant(2, 0), items, flush_interval_s=60, flush_bytes=1, give_up_after_s=60)
+    assert await SliceWriter(log).claim(None)
 
 
 async def test_a_run_whose_slice_was_claimed_stops_and_adds_nothing(bucket: Bucket, model: Model) -> None:

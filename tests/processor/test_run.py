@@ -7,14 +7,12 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.exits import Exit
 from nightshift_crds.names import ResultKind
 from nightshift_crds.records import RecordKind
-from nightshift_processor.run import run, slice_of
+from nightshift_processor.run import run
 from nightshift_processor.seal import seal
 from tests.builders import a_line, jsonl
 from tests.processor.audits import audit
@@ -32,11 +30,6 @@ from tests.processor.given import (
 )
 
 CLAIM, PART, END = RecordKind.CLAIM, RecordKind.PART, RecordKind.END
-
-
-@pytest.fixture
-def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "random", lambda: 0.0)
 
 
 async def run_all(bucket: Bucket, url: str, content: bytes, **values: Any) -> Exit:
@@ -134,32 +127,6 @@ async def test_a_request_id_that_is_no_text_does_not_spoil_a_batch(bucket: Bucke
     async with serving(answer) as server:
         assert await run_all(bucket, server.url, chat_lines("a")) is Exit.DONE
     assert check_log(await read_log(bucket), 1) == {0}
-
-
-# --- slices -----------------------------------------------------------------------------------------------------------
-
-
-@given(st.integers(0, 60_000), st.integers(1, 64))
-def test_slices_are_equal_runs_that_make_up_the_input(items: int, slices: int) -> None:
-    parts = [slice_of(items, slices, n) for n in range(slices)]
-    assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
-    assert (parts[0].start, parts[-1].stop) == (0, items)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-
-
-async def test_every_pod_runs_its_own_slice(bucket: Bucket, model: Model) -> None:
-    prompts = [f"row-{n}" for n in range(10)]
-    ends = [await run_all(bucket, model.url, chat_lines(*prompts), slices=3, index=n) for n in range(3)]
-    assert ends == [Exit.DONE] * 3
-    done = [check_log(await read_log(bucket, n), 10) for n in range(3)]
-    assert done == [{0, 1, 2}, {3, 4, 5}, {6, 7, 8, 9}]
-    await seal(seal_settings(bucket, chat_lines(*prompts), slices=3), bucket)
-    assert (await audit(bucket, *prompts)).completed == 10
-
-
-async def test_a_slice_that_has_no_lines_ends_too(bucket: Bucket, model: Model) -> None:
-    assert [await run_all(bucket, model.url, chat_lines("a"), slices=2, index=n) for n in range(2)] == [Exit.DONE] * 2
-    assert model.stub.asked == {"a": 1}
 
 
 # --- trying again -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from nightshift_crds.bucket.port import Bucket, get
 from nightshift_crds.exits import Exit
 from nightshift_crds.lifecycle import Sealing
 from nightshift_crds.names import ResultKind
-from nightshift_crds.records import RecordKind
+from nightshift_crds.records import Claimant, RecordKind
 from nightshift_crds.slicelog import last_end
 from nightshift_processor.seal import seal
 from nightshift_processor.writer import Fenced, SliceLog, SliceWriter, pumping
@@ -37,8 +37,8 @@ CLAIM, PART, END, CLOSE = RecordKind.CLAIM, RecordKind.PART, RecordKind.END, Rec
 
 
 async def a_claimed(bucket: Bucket, slice_no: int = 0) -> SliceWriter:
-    writer = SliceWriter(SliceLog(bucket, BATCH_UID, slice_no, len(ROWS), 60, 1 << 20, 60))
-    assert await writer.claim()
+    writer = SliceWriter(SliceLog(bucket, BATCH_UID, slice_no, Claimant(1, 0), len(ROWS), 60, 1 << 20, 60))
+    assert await writer.claim(None)
     return writer
 
 

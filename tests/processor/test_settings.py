@@ -41,16 +41,10 @@ def test_what_a_step_must_be_told_is_named_all_at_once(settings: type[StepSettin
     assert all(f"NIGHTSHIFT_{name.upper()}" in refusal.value.message for name in values)
 
 
-def test_the_part_of_a_pod_is_the_index_that_kubernetes_gives_it() -> None:
-    loaded = RunSettings.load(environ_of(RUN | {"slices": 4}) | {"JOB_COMPLETION_INDEX": "3"})
-    assert (loaded.slices, loaded.slice_no) == (4, 3)
-    assert RunSettings.load(environ_of(RUN)).slice_no == 0
-
-
-@pytest.mark.parametrize(("slices", "index"), [(1, 1), (4, 4), (4, 9)])
-def test_a_part_that_there_is_not_is_refused(slices: int, index: int) -> None:
-    with pytest.raises(Rejected, match="NIGHTSHIFT_SLICE_NO"):
-        RunSettings.load(environ_of(RUN | {"slices": slices}) | {"JOB_COMPLETION_INDEX": str(index)})
+def test_which_pod_it_is_is_the_index_that_kubernetes_gives_it() -> None:
+    loaded = RunSettings.load(environ_of(RUN | {"slices": 24, "shards": 4}) | {"JOB_COMPLETION_INDEX": "3"})
+    assert (loaded.slices, loaded.shards, loaded.index) == (24, 4, 3)
+    assert RunSettings.load(environ_of(RUN)).index == 0
 
 
 @pytest.mark.parametrize("text", ["2026-11-24T08:00:00+00:00", "2026-11-24T08:00:00Z", "2026-11-24T10:00:00+02:00"])
@@ -73,6 +67,9 @@ def test_a_deadline_is_a_moment(text: str) -> None:
         ("load_interval_s", 0),
         ("max_tries", 0),
         ("slices", 0),
+        ("shards", 0),
+        ("attempt", -1),
+        ("order", "random"),
         ("flush_interval_s", 0),
         ("flush_bytes", 0),
         ("request_timeout_s", -1),

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.errors import Missing
+from nightshift_crds.lines import LineOrder
 from nightshift_processor.spool import InputChanged, Spool, fill_spool
+from tests.builders import a_line, jsonl
 from tests.processor.faults import Fault, FaultyBucket
 from tests.processor.given import INPUT_KEY, put_input
 
@@ -58,7 +60,7 @@ def test_a_spool_reads_what_was_added_to_it(tmp_path_factory: pytest.TempPathFac
             spool.write(line + b"\n")
             spool.add(offset, line)
             offset += len(line) + 1
-        spool.flush()
+        spool.finish()
         wanted = [line.removeprefix(BOM) if n == 0 else line for n, line in enumerate(lines)]
         assert [spool.read(item) for item in range(len(spool))] == [line for line in wanted if line.strip()]
 
@@ -73,14 +75,30 @@ async def test_an_input_that_is_gone_or_changed_leaves_nothing_on_scratch_disk(b
     assert os.listdir(scratch) == []  # noqa: PTH208 - hidden files too
 
 
-async def test_lines_are_not_held_in_memory(bucket: Bucket, tmp_path: Path) -> None:
-    content = b"".join(b'{"n":%06d,"text":"%s"}\n' % (n, b"x" * 380) for n in range(50_000))
+async def test_in_the_order_of_prefixes_lines_keep_the_numbers_of_the_file(bucket: Bucket, tmp_path: Path) -> None:
+    systems = ["b", "a", "c", "a", "b", "a"]
+    lines = [a_line(f"row-{n}", messages=[{"role": "system", "content": text}]) for n, text in enumerate(systems)]
+    content = b"\n" + jsonl(*lines).replace(b"\n", b"\n \n") + b"no JSON\n"
+    await put_input(bucket, content)
+    spools = [
+        await fill_spool(bucket, INPUT_KEY, crc32c_of(content), tmp_path, order)
+        for order in (LineOrder.FILE, LineOrder.PREFIX, LineOrder.PREFIX)
+    ]
+    assert [list(spool.order) for spool in spools] == [list(range(7)), *[[6, 1, 3, 5, 0, 4, 2]] * 2]
+    in_file, *others = [lines_of(spool) for spool in spools]
+    assert others == [in_file] * 2
+
+
+@pytest.mark.parametrize("order", LineOrder)
+async def test_lines_are_not_held_in_memory(bucket: Bucket, tmp_path: Path, order: LineOrder) -> None:
+    line = b'{"n":%06d,"body":{"messages":[{"content":"%s"},{"content":"%06d%s"}]}}\n'
+    content = b"".join(line % (n, b"s" * 500, n, b"x" * 380) for n in range(50_000))
     faulty = FaultyBucket(bucket)
     faulty.fail_read(INPUT_KEY, Fault.NONE)
     await put_input(bucket, content)
     checksum = crc32c_of(content)
     tracemalloc.start()
-    spool = await fill_spool(faulty, INPUT_KEY, checksum, tmp_path)
+    spool = await fill_spool(faulty, INPUT_KEY, checksum, tmp_path, order)
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (len(spool), spool.read(49_999)[:11]) == (50_000, b'{"n":049999')

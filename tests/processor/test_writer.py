@@ -10,7 +10,7 @@ import pytest
 from nightshift_crds import names
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.errors import Unavailable
-from nightshift_crds.records import Header, RecordKind, encode_record
+from nightshift_crds.records import Claimant, Header, RecordKind, encode_record
 from nightshift_crds.slicelog import read_progress
 from nightshift_processor.outcome import Outcome
 from nightshift_processor.writer import Fenced, SliceLog, SliceWriter, pumping
@@ -19,6 +19,7 @@ from tests.processor.faults import Fault, FaultyBucket
 from tests.processor.given import a_failure, a_success, check_log, kinds, read_log
 
 ITEMS = 12
+ME = Claimant(1, 0)
 CLAIM, PART, END = RecordKind.CLAIM, RecordKind.PART, RecordKind.END
 
 
@@ -34,13 +35,20 @@ def faulty(bucket: Bucket) -> FaultyBucket:
 
 def a_writer(bucket: Bucket, **values: Any) -> SliceWriter:
     """Write a log that flushes when it is told to and not before."""
-    defaults = {"slice_no": 0, "items": ITEMS, "flush_interval_s": 60, "flush_bytes": 1 << 20, "give_up_after_s": 60}
+    defaults: dict[str, Any] = {
+        "slice_no": 0,
+        "by": ME,
+        "items": ITEMS,
+        "flush_interval_s": 60,
+        "flush_bytes": 1 << 20,
+        "give_up_after_s": 60,
+    }
     return SliceWriter(SliceLog(bucket=bucket, batch_uid=BATCH_UID, **(defaults | values)))
 
 
 async def a_claimed(bucket: Bucket, **values: Any) -> SliceWriter:
     writer = a_writer(bucket, **values)
-    assert await writer.claim()
+    assert await writer.claim(None)
     return writer
 
 
@@ -115,7 +123,7 @@ async def test_a_resuming_writer_goes_on_where_the_log_stops(bucket: Bucket) -> 
 
 async def test_a_slice_that_has_ended_is_not_claimed(bucket: Bucket) -> None:
     await write(await a_claimed(bucket), 0, ended=True)
-    assert not await a_writer(bucket).claim()
+    assert not await a_writer(bucket).claim(None)
     assert kinds(await read_log(bucket)) == [CLAIM, END]
 
 
@@ -123,7 +131,7 @@ async def test_a_log_that_is_closed_is_not_claimed(bucket: Bucket) -> None:
     await write(await a_claimed(bucket), 0)
     await put_close(bucket, 2)
     with pytest.raises(Fenced):
-        await a_writer(bucket).claim()
+        await a_writer(bucket).claim(None)
     assert len(await read_log(bucket)) == 3
 
 
@@ -276,7 +284,7 @@ async def test_a_claim_that_comes_behind_a_record_takes_it_in(faulty: FaultyBuck
     first = await a_claimed(faulty.inner)
     faulty.fail_put(key(1), Fault.HOLD)
     second = a_writer(faulty)
-    claiming = asyncio.create_task(second.claim())
+    claiming = asyncio.create_task(second.claim(None))
     await faulty.held.wait()
     await write(first, 0, ended=ended)
     faulty.release.set()
@@ -288,7 +296,7 @@ async def test_a_claim_that_comes_behind_a_record_takes_it_in(faulty: FaultyBuck
 async def test_a_claim_that_comes_behind_seals_is_fenced(faulty: FaultyBucket) -> None:
     await write(await a_claimed(faulty.inner), 0)
     faulty.fail_put(key(2), Fault.HOLD)
-    claiming = asyncio.create_task(a_writer(faulty).claim())
+    claiming = asyncio.create_task(a_writer(faulty).claim(None))
     await faulty.held.wait()
     await put_close(faulty.inner, 2)
     faulty.release.set()
@@ -299,9 +307,9 @@ async def test_a_claim_that_comes_behind_seals_is_fenced(faulty: FaultyBucket) -
 
 async def test_of_many_that_claim_at_once_only_the_last_can_write(bucket: Bucket) -> None:
     writers = [a_writer(bucket) for _ in range(6)]
-    assert all(await asyncio.gather(*(writer.claim() for writer in writers)))
+    assert all(await asyncio.gather(*(writer.claim(None) for writer in writers)))
     ends = await asyncio.gather(*(write(writer, 0) for writer in writers), return_exceptions=True)
-    assert sorted(map(repr, ends)) == sorted([repr(None), *[repr(Fenced("another writer has the log"))] * 5])
+    assert sorted(map(repr, ends)) == sorted([repr(None), *[repr(Fenced("another writer has slice 0"))] * 5])
     records = await read_log(bucket)
     assert kinds(records) == [CLAIM] * 6 + [PART]
     assert check_log(records, ITEMS) == {0}

@@ -59,7 +59,7 @@ class DirectoryBucket:
         """See the port."""
         draft = self._unfinished / uuid.uuid4().hex
         try:
-            with await self._run(lambda: _open_draft(draft)) as file:
+            with await self._run_open(lambda: _open_draft(draft)) as file:
                 await self._write(file, data)
                 return await self._run(lambda: _publish(draft, self._path(key), key, create_only=create_only))
         finally:
@@ -68,15 +68,17 @@ class DirectoryBucket:
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         """See the port."""
-        file = await self._run(lambda: _open(self._path(key), key, start))
+        file = await self._run_open(lambda: _open(self._path(key), key, start))
         left = None if end is None else max(end - start, 0)
         try:
             while left is None or left > 0:
-                block = await self._run(lambda: file.read(BLOCK_BYTES if left is None else min(left, BLOCK_BYTES)))  # noqa: B023 - awaited here
-                if not block:
+                size = BLOCK_BYTES if left is None else min(left, BLOCK_BYTES)
+                block = await self._run(lambda: file.read(size))  # noqa: B023 - awaited here
+                if block:
+                    yield block
+                if len(block) < size:  # the file ends here
                     return
-                left = None if left is None else left - len(block)
-                yield block
+                left = None if left is None else left - size
         finally:
             file.close()
 
@@ -111,9 +113,24 @@ class DirectoryBucket:
             await self._run(lambda: _write_all(file, block))  # noqa: B023 - awaited here
         await self._run(lambda: os.fsync(file.fileno()))
 
+    async def _run_open(self, call: Callable[[], BinaryIO]) -> BinaryIO:
+        """Open a file in a thread; one that nobody waits for any more is closed again."""
+        opening = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        try:
+            with _failing_as_unavailable():
+                return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_opened)
+            raise
+
     async def _run(self, call: Callable[[], _T]) -> _T:
         with _failing_as_unavailable():
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _close_opened(opening: "asyncio.Future[BinaryIO]") -> None:
+    if opening.exception() is None:
+        opening.result().close()
 
 
 @contextmanager
@@ -188,7 +205,8 @@ def _open(path: Path, key: str, start: int) -> BinaryIO:
         file = path.open("rb", buffering=0)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise Missing(key) from None
-    file.seek(start)
+    if start:
+        file.seek(start)
     return file
 
 

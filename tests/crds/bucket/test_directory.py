@@ -6,9 +6,10 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing, suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -216,3 +217,32 @@ async def test_a_reader_who_stops_early_lets_go_of_the_file(bucket: Bucket) -> N
     async with aclosing(bucket.read("k")) as chunks:
         await anext(chunks)
     assert names_in(Path("/proc/self/fd")) == before
+
+
+# --- calls that nobody waits for any more -----------------------------------------------------------------------------
+
+
+async def given_up(*calls: Coroutine[Any, Any, Any]) -> None:
+    """Begin calls, and cancel them while a thread is at the first."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    assert all(isinstance(end, asyncio.CancelledError) for end in await asyncio.gather(*tasks, return_exceptions=True))
+
+
+async def is_let_go(pipe: BinaryIO) -> None:
+    """Wait until nobody reads from a pipe any more."""
+    with suppress(BrokenPipeError):
+        while True:
+            pipe.write(b"x")
+            await asyncio.sleep(0)
+
+
+async def test_a_file_that_is_opened_for_nobody_is_closed(root: Path) -> None:
+    async with open_bucket(f"file://{root}") as bucket:
+        os.mkfifo(root / "slow")  # who opens it waits until somebody writes
+        await given_up(get(bucket, "slow"), get(bucket, "missing"))
+        with await asyncio.to_thread((root / "slow").open, "wb", buffering=0) as pipe:
+            async with asyncio.timeout(30):
+                await is_let_go(pipe)
