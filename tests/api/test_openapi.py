@@ -11,7 +11,7 @@ from nightshift_api import wire
 from nightshift_api.app import PREFIXES
 from nightshift_api.context import Context
 from nightshift_api.routes import Operation, build_operations
-from nightshift_api.wire import Wire
+from nightshift_api.wire import MORE, Wire
 from tests.api.harness import BASE, Api, open_api
 from tests.api.schema import Description, resolve
 
@@ -157,9 +157,9 @@ async def test_it_says_that_an_answer_has_all_its_keys(api: Api) -> None:
 async def test_it_describes_the_headers_that_clients_act_on(api: Api) -> None:
     for operation in operations_of(api.description).values():
         for status, response in operation["responses"].items():
-            wanted = {"409": {"x-should-retry"}, "503": {"Retry-After"}}.get(status, set())
+            wanted = {"409": {"x-should-retry"}, "429": {"Retry-After"}, "503": {"Retry-After"}}.get(status, set())
             is_download = "application/octet-stream" in response["content"]
-            wanted = wanted | {"x-request-id"} | ({"content-disposition"} if is_download else set())
+            wanted = wanted | {"x-request-id"} | ({"content-disposition", MORE} if is_download else set())
             assert {name for name, header in response["headers"].items() if header["required"]} == wanted
 
 
