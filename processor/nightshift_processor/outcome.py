@@ -4,7 +4,6 @@ Pure. The answer's body is looked at for `usage` only and goes into its line as 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -14,16 +13,14 @@ from nightshift_crds.lines import ErrorForm, LineError, Usage, compact, render_e
 from nightshift_processor.client import Answer, Failure, NoAnswer
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """The result of a line; `usage` is None for an error."""
 
     line: bytes
     usage: Usage | None
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """Which line it is that was sent."""
 
     line_id: str

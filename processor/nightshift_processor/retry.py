@@ -5,7 +5,7 @@ few times, because a poison row must not hold a GPU for a day. Delays have full 
 served must not keep others from being sent: it lets them go first now and then.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from nightshift_processor.client import Answer, Failure, NoAnswer
 
@@ -18,8 +18,7 @@ _ALWAYS = frozenset({429, 503})
 _SOMETIMES = frozenset({408, 425})
 
 
-@dataclass(frozen=True)
-class Tries:
+class Tries(Struct, frozen=True):
     """What a line has been through.
 
     Attributes:

@@ -1,6 +1,7 @@
 """What a processor is told by the Job that starts it: one value per step."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -21,6 +22,15 @@ def _strip_key(text: str) -> str:
     if not key.isprintable():
         raise ValueError("a key is one line of printable characters")
     return key
+
+
+class HttpClient(StrEnum):
+    """Ways to speak HTTP to a model server."""
+
+    THIN = "thin"
+    """Nightshift's own."""
+    AIOHTTP = "aiohttp"
+    """The library: takes eight times the CPU."""
 
 
 class StepSettings(Settings):
@@ -97,6 +107,8 @@ class RunSettings(SpoolSettings):
     """Times that a line is sent which gets a timeout, a broken connection, 408, 425 or a 5xx other than 503."""
     max_answer_bytes: Annotated[int, Field(ge=1)] = 64 * MIB
     """Size in bytes over which an answer is an error."""
+    http_client: HttpClient = HttpClient.THIN
+    """`thin`: Nightshift's own, the quick one. `aiohttp`: that library, should the first not get on with a server."""
     error_line_format: ErrorForm = ErrorForm.SEED
     """`seed`: error lines have `response` null. `openai`: an HTTP error stands in `response`."""
     give_up_after_s: Annotated[float, Field(gt=0)] = 600

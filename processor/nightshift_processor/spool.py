@@ -20,6 +20,7 @@ from nightshift_crds.lines import LineOrder, LineSplitter, request_of
 from nightshift_processor.prefix import prefix_key
 from nightshift_processor.sorting import Sorter
 
+_AHEAD_BYTES = 64 << 10
 _ANY_LENGTH = 1 << 62
 """Lines were measured when they were validated."""
 
@@ -40,14 +41,19 @@ class Spool:
         self.order: Sequence[int] = ()
         self._starts = array("Q")
         self._ends = array("Q")
+        self._block, self._block_start = b"", 0
 
     def __len__(self) -> int:
         return len(self._starts)
 
     def read(self, item: int) -> bytes:
-        """Read a line; the file must be whole."""
-        start = self._starts[item]
-        return request_of(os.pread(self._file.fileno(), self._ends[item] - start, start), is_first=start == 0)
+        """Read a line, and what stands behind it for the next call; the file must be whole."""
+        start, end = self._starts[item], self._ends[item]
+        if not self._block_start <= start <= end <= self._block_start + len(self._block):
+            self._block = os.pread(self._file.fileno(), max(end - start, _AHEAD_BYTES), start)
+            self._block_start = start
+        line = self._block[start - self._block_start : end - self._block_start]
+        return request_of(line, is_first=start == 0)
 
     def finish(self) -> None:
         """Make what was written readable, and put it in order."""

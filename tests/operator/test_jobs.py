@@ -13,7 +13,7 @@ from nightshift_operator.jobs import BATCH_LABEL, CONTAINER, MANAGED_BY, build_j
 from nightshift_operator.placement import MODEL_CONTAINER
 from nightshift_operator.pods import parse_job
 from nightshift_operator.settings import Settings
-from nightshift_processor.settings import InspectSettings, RunSettings, SealSettings, StepSettings
+from nightshift_processor.settings import HttpClient, InspectSettings, RunSettings, SealSettings, StepSettings
 from tests.builders import BATCH_UID, FILE_ID, NAMESPACE, a_batch, a_model
 from tests.operator.builders import DEADLINE, a_status
 
@@ -127,6 +127,13 @@ def test_a_job_knows_when_it_is_to_be_stopped(spot: bool) -> None:
 
 def with_uid(job: dict[str, Any]) -> dict[str, Any]:
     return job | {"metadata": job["metadata"] | {"uid": "run-uid"}}
+
+
+def test_an_installation_may_choose_the_http_client_of_its_processors() -> None:
+    settings = SETTINGS.model_copy(update={"processor_env": ("NIGHTSHIFT_HTTP_CLIENT=aiohttp",)})
+    job = build_job(a_running_batch(slices=3), Step.RUN, a_model(service=SERVICE), KEY, settings)
+    assert RunSettings.load(env_of(job)).http_client is HttpClient.AIOHTTP
+    assert RunSettings.load(env_of(job_of(Step.RUN))).http_client is HttpClient.THIN
 
 
 def test_variables_of_the_installation_come_before_those_of_the_job_so_that_they_replace_none() -> None:

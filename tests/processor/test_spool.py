@@ -31,6 +31,14 @@ def lines_of(spool: Spool) -> list[bytes]:
     return lines
 
 
+async def test_lines_can_be_read_in_any_order(bucket: Bucket, tmp_path: Path) -> None:
+    lines = [b"%d " % n * (n * 97 % 1_000 + 1) for n in range(500)]
+    spool = await filled(bucket, b"\n".join(lines), tmp_path)
+    order = [*range(499, -1, -1), *range(0, 500, 7), *range(500)]
+    assert [spool.read(item) for item in order] == [lines[item] for item in order]
+    spool.close()
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
