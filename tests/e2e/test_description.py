@@ -5,8 +5,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,6 @@ from tests.e2e.installation import KEY, ROOT, Installation, a_chat_line
 FUZZ_S = int(os.environ.get("FUZZ_S", "0"))
 FEW = ["--phases=fuzzing,stateful", "--max-examples=8", "--generation-deterministic"]
 MUCH = [f"--max-time={FUZZ_S}"]
-UNREACHED = {"POST /uploads/{upload_id}/complete"}
-"""Needs parts of exactly the length that was announced; the SDK's scenarios and `tests/api` have it."""
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,7 @@ def schemathesis() -> Path:
     return Path(made.stdout.strip())
 
 
-def prepare(installation: Installation) -> dict[str, list[str]]:
+def prepare(installation: Installation) -> dict[str, Any]:
     """Make objects of every kind, among them a batch that does not end by itself; gives their ids."""
     client = installation.client()
     prompts = [f"fuzz {n}" for n in range(40)] + ["slow:3000"]
@@ -39,7 +40,7 @@ def prepare(installation: Installation) -> dict[str, list[str]]:
         for file in files[-3:]
     ]
     uploads = [
-        client.uploads.create(bytes=10, filename="a.jsonl", mime_type="text/jsonl", purpose="batch") for _ in range(20)
+        client.uploads.create(bytes=2, filename="a.jsonl", mime_type="text/jsonl", purpose="batch") for _ in range(20)
     ]
     ended = [installation.wait(batch.id) for batch in batches[:-1]]
     results = [str(batch.output_file_id) for batch in ended]
@@ -49,6 +50,7 @@ def prepare(installation: Installation) -> dict[str, list[str]]:
         "batches": [batch.id for batch in batches],
         "uploads": [upload.id for upload in uploads],
         "parts": parts,
+        "whole": {upload.id: [part] for upload, part in zip(uploads, parts, strict=True)},
     }
 
 
@@ -67,12 +69,20 @@ def run(schemathesis: Path, installation: Installation, ids: Path, report: Path)
     )
 
 
-def count_accepted(report: dict[str, Any]) -> dict[str, int]:
-    """How many requests of each operation were answered 2xx."""
-    return {
-        operation: sum(found["accepted"] for found in by_phase.values())
-        for operation, by_phase in report["valid_rates"].items()
+def count_statuses(log: str, description: dict[str, Any]) -> dict[str, Counter[int]]:
+    """How each operation was answered, by the API's own log: the report of Schemathesis counts its last round only."""
+    statuses: dict[str, Counter[int]] = {
+        f"{method.upper()} {path}": Counter() for path, found in description["paths"].items() for method in found
     }
+    for line in log.splitlines():
+        told = json.loads(line) if '"http.request"' in line else {}
+        path = str(told.get("path", "")).removeprefix("/openai/v1")
+        for operation, counted in statuses.items():
+            method, template = operation.split()
+            pattern = re.sub(r"\{(\w+)\}", lambda found: ".+" if found[1] == "model" else "[^/]+", template)
+            if told.get("method") == method and re.fullmatch(pattern, path):
+                counted[told["status"]] += 1
+    return statuses
 
 
 @pytest.mark.timeout(FUZZ_S + 600)
@@ -82,10 +92,19 @@ def test_no_request_is_answered_by_a_5xx_or_by_what_is_not_described(
     installation = start()
     ids, written = tmp_path / "ids.json", tmp_path / "report.json"
     ids.write_text(json.dumps(prepare(installation)))
+    with urllib.request.urlopen(f"http://127.0.0.1:{installation.port}/openapi.json") as answer:
+        description = json.load(answer)
+    begun = len(installation.log)
     ran = run(schemathesis, installation, ids, written)
     assert ran.returncode == 0, ran.stdout
-    report = json.loads(written.read_text())
-    accepted = count_accepted(report)
-    print(ran.stdout, json.dumps(accepted, indent=1))
-    assert {operation for operation, count in accepted.items() if not count} <= UNREACHED
-    assert report["operations"]["tested"] == report["operations"]["total"] == len(accepted)
+    statuses = count_statuses(installation.log[begun:], description)
+    print(ran.stdout)
+    for operation, counted in statuses.items():
+        print(f"{operation:<36}{dict(sorted(counted.items()))}")
+    print(f"{'all':<36}{dict(sorted(sum(statuses.values(), Counter()).items()))}", flush=True)
+    answered = sum(statuses.values(), Counter())
+    assert answered[200] >= answered.total() / 4, "tried, and mostly refused"
+    if FUZZ_S:  # which few requests are tried depends on ids that the API makes
+        assert [operation for operation, counted in statuses.items() if not counted[200]] == []
+    assert not [status for counted in statuses.values() for status in counted if status >= 500]
+    assert json.loads(written.read_text())["operations"]["tested"] == len(statuses)
