@@ -199,12 +199,13 @@ class Inspection:
         self._seen.add(key)
         if len(self._seen) == known:
             self._unsound.add(self._number, _TAKEN)
-        elif findings := self._findings.get(line.url):
+            return
+        if line.url == EMBEDDINGS and line.body.input:
+            self._embedding_inputs += count_embedding_inputs(line.body.input)
+        if findings := self._findings.get(line.url):
             findings.take(self._number, line.body)
         else:  # wrong for every endpoint, as the lines for one are for all others: `_sum_up` says so
             self._elsewhere.add(self._number)
-        if line.url == EMBEDDINGS and line.body.input:
-            self._embedding_inputs += count_embedding_inputs(line.body.input)
 
     def _sum_up(self, endpoint: str) -> EndpointVerdict:
         found = self._findings[endpoint]

@@ -71,6 +71,7 @@ ODD = {
     "an array over two lines": b"[" + SOUND.rstrip() + b",\n" + SOUND.rstrip() + b"]\n",
     "no UTF-8": SOUND.replace(b"Say", b"\xff"),
     "deep": b"[" * 5_000 + b"\n",
+    "many brackets": b"[]" * 300 + b"\n",
 }
 
 
