@@ -161,7 +161,10 @@ class MarkedCluster:
         grace_s: int | None = None,
     ) -> None:
         """See the port."""
-        follower = self._lists.followers[kind]
+        follower = self._lists.followers.get(kind)
+        if follower is None:
+            await self._inner.delete(kind, namespace, name, propagation=propagation, uid=uid, grace_s=grace_s)
+            return
         with follower.awaiting_end(namespace, follower.listed.id_of(name, uid)) as end:
             await self._inner.delete(kind, namespace, name, propagation=propagation, uid=uid, grace_s=grace_s)
             await self._lists.note_deleted(kind, namespace, end)

@@ -14,13 +14,13 @@ from nightshift_api.app import build_app
 from nightshift_api.auth import Keyring
 from nightshift_api.context import Context
 from nightshift_crds.cluster import open_cluster
-from nightshift_crds.cluster.port import BATCH_JOB, Cluster, Selector
+from nightshift_crds.cluster.port import BATCH_JOB, HOSTED_MODEL, Cluster, Propagation, Selector
 from nightshift_crds.errors import Refused, Unavailable
 from nightshift_crds.lifecycle import Phase
 from tests.api.faults import Deed, InterruptedCluster, Weak, failing
 from tests.api.given import a_batch_in
 from tests.api.harness import KEY, Api, batch_name, client_of, error_of, filled_lists, json_of, make_settings, open_api
-from tests.builders import NAMESPACE
+from tests.builders import NAMESPACE, a_model_manifest
 
 DOWN = failing(Unavailable("down"))
 
@@ -145,6 +145,12 @@ async def test_a_deletion_that_no_watch_tells_of_is_answered(tmp_path: Path) -> 
         cluster.before("change", asyncio.Event().wait)
         assert (await api.client.delete(f"files/{file['id']}")).status_code == 200
         assert error_of(await api.client.get(f"files/{file['id']}"), 404) == (None, "id")
+
+
+async def test_what_is_not_listed_is_written_and_deleted_as_it_was(api: Api) -> None:
+    await api.add_model(a_model_manifest("m"))
+    await api.cluster.delete(HOSTED_MODEL, NAMESPACE, "m", propagation=Propagation.BACKGROUND)
+    assert await api.ids("models") == []
 
 
 async def test_events_and_watches_go_through(api: Api) -> None:

@@ -40,6 +40,10 @@ _WATCH_S = 300
 _MAX_CHANGE_BYTES = 1 << 26
 _GONE = 410
 _MAX_MESSAGE_CHARS = 1024
+_CALLS = 100
+"""Requests at once, besides watches."""
+_WATCHES = 4
+"""Connections that a role may hold open in each namespace all the time, one for each kind that it follows."""
 
 
 class KubeCluster:
@@ -303,7 +307,7 @@ async def open_kube(namespaces: tuple[str, ...], requests_per_s: float) -> Async
             await load_kube_config(named, client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError, TypeError) as error:  # TypeError: of an empty file
         raise Rejected(f"There is no Kubernetes to talk to: {error}") from None
-    configuration.connection_pool_maxsize = 100
+    configuration.connection_pool_maxsize = _CALLS + _WATCHES * len(namespaces)
     configuration.client_session_kwargs = {"middlewares": (unrepeated,)}
     async with ApiClient(configuration) as client:
         client.user_agent = _MANAGER

@@ -10,7 +10,18 @@ import pytest
 import yaml
 
 from nightshift_crds.cluster import open_cluster
-from nightshift_crds.cluster.port import BATCH_JOB, EVENT, JOB, SECRET, Cluster, Kind, Manifest, Selector, each
+from nightshift_crds.cluster.port import (
+    BATCH_JOB,
+    EVENT,
+    JOB,
+    SECRET,
+    STORED_FILE,
+    Cluster,
+    Kind,
+    Manifest,
+    Selector,
+    each,
+)
 from nightshift_crds.errors import AlreadyExists, Missing, Refused, Stale, Unavailable
 from tests.builders import a_batch_manifest
 
@@ -179,3 +190,18 @@ async def test_an_event_of_any_length_is_recorded(cluster: Cluster, namespace: s
     batch = await cluster.create(BATCH_JOB, a_batch_in(namespace, "one"))
     await cluster.record_event(batch, warning=True, reason="Failed", message="x" * 5_000)
     assert [len(event["message"]) async for event in each(cluster, EVENT)] == [1024]
+
+
+async def test_watches_in_many_namespaces_leave_room_for_calls(kubeconfig: Path, namespace: str) -> None:
+    """Two kinds are followed in each, as by the API: more connections than calls may have."""
+    async with opened(kubeconfig, namespace, *(f"nowhere-{n}" for n in range(60))) as cluster:
+        since = (await cluster.list(BATCH_JOB)).resource_version
+        watches = [cluster.watch(kind, Selector(), since) for kind in (BATCH_JOB, STORED_FILE)]
+        following = [asyncio.ensure_future(anext(watch)) for watch in watches]
+        async with asyncio.timeout(60):
+            await cluster.create(BATCH_JOB, a_batch_in(namespace, "one"))
+            assert (await following[0]).manifest["metadata"]["name"] == "one"
+        following[1].cancel()
+        await asyncio.gather(*following, return_exceptions=True)
+        for watch in watches:
+            await watch.aclose()
