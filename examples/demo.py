@@ -137,7 +137,9 @@ def show(client: OpenAI) -> None:
         print(f"    requests  {counts.completed} completed, {counts.failed} failed of {counts.total}")
         print(f"    tokens    {usage.input_tokens} in, {usage.output_tokens} out, {usage.total_tokens} together")
     print(f"    results   {RESULTS}\n    errors    {ERRORS}\n")
-    for row in read(RESULTS)[:_SHOWN]:
+    results = {row["custom_id"]: row for row in read(RESULTS)}  # in no order
+    asked = [line["custom_id"] for line in read(WORK / "prompts.jsonl")]
+    for row in [results[custom_id] for custom_id in asked if custom_id in results][:_SHOWN]:
         answer = row["response"]["body"]["choices"][0]["message"]["content"]
         print(f"    {row['custom_id']:>18}  {' '.join(answer.split())[:90]}")
     for row in read(ERRORS):
