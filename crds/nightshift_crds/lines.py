@@ -6,6 +6,7 @@ rules: contract 8, 9 and 10. Messages say what was expected, never what stood th
 """
 
 import re
+from codecs import utf_8_decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -123,6 +124,7 @@ _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _OPENING = ord("[")
 _PASSES = 3
 _LOOK = MAX_DEPTH // 4
+_PIECE_BYTES = 64 * 1024
 
 
 def parse_item(raw: bytes) -> Item:
@@ -158,33 +160,47 @@ def parse_lines(block: bytes, start: int, end: int) -> list[Line] | None:
     if _may_be_deep(block, b"{", start, end) or _may_be_deep(block, b"[", start, end):
         return None
     try:
+        whole = memoryview(block)[start:end]
         if not block.isascii():
-            block[start:end].decode()
-        lines = _decode_lines(memoryview(block)[start:end])
+            _check_utf8(whole)
+        lines = _decode_lines(whole)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return lines if len(lines) == _count_newlines(block, start, end) else None  # a request over two lines is none
 
 
+def _check_utf8(whole: memoryview) -> None:
+    """Raise UnicodeDecodeError for what is no UTF-8. In pieces: a large string costs more pages than it has characters.
+
+    Whole lines end with a newline, so that no character can be cut off at the end.
+    """
+    start = 0
+    while start < len(whole):
+        _, taken = utf_8_decode(whole[start : start + _PIECE_BYTES], "strict", False)  # noqa: FBT003 - codecs' own
+        start += taken
+
+
 def _count_newlines(block: bytes, start: int, end: int) -> int:
     """Count as `bytes.count` does, in a quarter of its time: lines are long."""
-    count, at = 0, block.find(b"\n", start, end)
+    find = block.find
+    count, at = 0, find(b"\n", start, end)
     while at >= 0:
         count += 1
-        at = block.find(b"\n", at + 1, end)
+        at = find(b"\n", at + 1, end)
     return count
 
 
 def _may_be_deep(block: bytes, bracket: bytes, start: int, end: int) -> bool:
     """Tell whether a line may have half of the brackets that are too many: then two looks in a row are at one line."""
-    last, count, at = start, 0, block.find(bracket, start, end)
+    find = block.find
+    last, left, at = start, _LOOK, find(bracket, start, end)
     while at >= 0:
-        count += 1
-        if count % _LOOK == 0:
-            if block.find(b"\n", last, at) < 0:
+        left -= 1
+        if not left:
+            if find(b"\n", last, at) < 0:
                 return True
-            last = at
-        at = block.find(bracket, at + 1, end)
+            last, left = at, _LOOK
+        at = find(bracket, at + 1, end)
     return False
 
 
