@@ -94,7 +94,7 @@ class Body(Struct):
 
 
 class Line(Struct):
-    """A request line that is sound in itself; whether it fits a batch is `check_line`'s to say."""
+    """A request line that is sound in itself; whether it fits a batch is `check_body`'s to say, and its `url`'s."""
 
     custom_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_CUSTOM_ID_CHARS)]
     method: Literal["POST"]
@@ -282,11 +282,6 @@ def _explain_body(raw: Raw) -> Body:
     except (KeyError, msgspec.ValidationError):
         model = UNSET
     return Body(model, **{name: fields[name] for name in _PASSED_THROUGH & fields.keys()})
-
-
-def check_line(line: Line, endpoint: str) -> LineFault | None:
-    """Find the first reason why a sound line cannot be part of a batch on an endpoint, if there is one."""
-    return check_body(line.body, endpoint) if line.url == endpoint else wrong_url(endpoint)
 
 
 @lru_cache(maxsize=64)

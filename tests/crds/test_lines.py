@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from nightshift_crds import lines
+from nightshift_crds.inspection import Inspection, Limits
 from nightshift_crds.lines import (
     CHAT,
     COMPLETIONS,
@@ -20,7 +21,6 @@ from nightshift_crds.lines import (
     RESPONSES,
     SCORE,
     LineFault,
-    check_line,
     count_embedding_inputs,
     parse_item,
     parse_line,
@@ -102,8 +102,10 @@ def test_a_message_says_what_was_expected_and_nothing_of_what_stood_there(wrong:
 
 
 def check(line: dict[str, Any], endpoint: str = CHAT) -> tuple[str, str | None] | None:
-    fault = check_line(parse_line(json.dumps(line).encode()), endpoint)
-    return (fault.code, fault.param) if fault else None
+    inspection = Inspection((endpoint,), Limits(max_lines=1, max_line_bytes=1 << 20))
+    inspection.feed(json.dumps(line).encode())
+    errors = inspection.finish().endpoints[endpoint].errors
+    return (errors[0].code, errors[0].param) if errors else None
 
 
 def a_request(endpoint: str, **body: Any) -> dict[str, Any]:

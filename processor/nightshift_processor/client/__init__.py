@@ -2,6 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager
 
+from nightshift_processor.client.over_aiohttp import open_aiohttp
 from nightshift_processor.client.port import Answer, Endpoint, Failure, ModelClient, NoAnswer
 from nightshift_processor.client.thin import open_thin
 from nightshift_processor.settings import HttpClient, RunSettings
@@ -19,8 +20,6 @@ def open_client(settings: RunSettings) -> AbstractAsyncContextManager[ModelClien
     endpoint = _endpoint_of(settings)
     if settings.http_client is HttpClient.THIN:
         return open_thin(endpoint)
-    from nightshift_processor.client.over_aiohttp import open_aiohttp  # noqa: PLC0415 - 15 MB that few need
-
     return open_aiohttp(endpoint)
 
 
