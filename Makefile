@@ -38,8 +38,9 @@ install: .venv/.installed ## Make .venv with the pinned dependencies and the nig
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Nightshift needs Python 3.11 or later; name it: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "==> .venv: installing the dependencies pinned in requirements.lock (about a minute)"
 	@$(PYTHON) -m venv --clear .venv || { echo "this Python has no venv module: apt-get install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip --disable-pip-version-check check >/dev/null
 	@touch $@
 
 .PHONY: demo
