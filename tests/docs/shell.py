@@ -12,7 +12,6 @@ from tests.docs.pages import ROOT, Fence
 from tests.e2e.installation import wait_until
 
 _DONE = "-- the fence is done --"
-_STOP_S = 30
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Shell:
     def _run(self, fence: Fence) -> str:
         assert self.process.stdout
         self._type(f"{_typed(fence)}\nprintf '\\n%s\\n' '{_DONE}'\n")
-        printed = []
+        printed: list[str] = []
         for line in self.process.stdout:
             if line.rstrip() == _DONE:
                 return "".join(printed)
@@ -39,8 +38,9 @@ class Shell:
     def _leave(self, fence: Fence, words: str) -> str:
         log = self.folder / f"line-{fence.line}.log"
         log.touch()
-        self._type(f"{{ {fence.text.strip()}\n}} >{log} 2>&1 &\n")
+        self._type(f"{{ {fence.text.strip()}\n}} >{log} 2>&1 || kill $$ &\n")
         wait_until(lambda: words in log.read_text() or self.process.poll() is not None, f"{fence} to say {words!r}")
+        assert words in log.read_text(), log.read_text()
         return log.read_text()
 
     def _type(self, text: str) -> None:
@@ -72,6 +72,14 @@ def shell(folder: Path, environ: Mapping[str, str]) -> Iterator[Shell]:
         try:
             yield Shell(process, folder)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            process.wait(_STOP_S)
+            wait_until(lambda: _is_over(process), "what the page has started to end")
+
+
+def _is_over(process: "subprocess.Popen[str]") -> bool:
+    """Ask all processes of a session to end; True once there is none."""
+    process.poll()  # or its own would stay as a zombie
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return True
+    return False
