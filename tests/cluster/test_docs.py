@@ -78,7 +78,7 @@ def environ(place: Release, tmp_path: Path) -> dict[str, str]:
 
 def _here(place: Release) -> dict[str, Any]:
     values = place.values()
-    return {key: values[key] for key in ("extraEnv", "operator", "api")}
+    return {key: values[key] for key in ("extraEnv", "operator", "api")} | {"namespaces": [NAMESPACE, "team-a"]}
 
 
 @pytest.mark.parametrize("page", SESSIONS, ids=lambda page: str(page.relative_to(ROOT)))

@@ -38,7 +38,7 @@ class Shell:
     def _leave(self, fence: Fence, words: str) -> str:
         log = self.folder / f"line-{fence.line}.log"
         log.touch()
-        self._type(f"{{ {fence.text.strip()}\n}} >{log} 2>&1 || kill $$ &\n")
+        self._type(f"{{ ( {fence.text.strip()}\n) || kill $$; }} >{log} 2>&1 &\n")
         wait_until(lambda: words in log.read_text() or self.process.poll() is not None, f"{fence} to say {words!r}")
         assert words in log.read_text(), log.read_text()
         return log.read_text()
