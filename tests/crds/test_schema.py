@@ -17,7 +17,7 @@ from nightshift_crds.cluster.local import admit
 from nightshift_crds.cluster.port import BATCH_JOB, HOSTED_MODEL, KINDS, Kind, Manifest
 from nightshift_crds.errors import Refused
 from nightshift_crds.lifecycle import Phase, can_move
-from nightshift_crds.models import RESOURCES, WEEKDAYS, ObjectMeta, Part, Resource
+from nightshift_crds.models import RESOURCES, WEEKDAYS, BatchJob, ObjectMeta, Part, Resource
 from nightshift_crds.schema import build_crd, build_schema
 from tests.builders import FILE_ID, a_batch_manifest, a_model_manifest
 
@@ -99,6 +99,12 @@ def test_every_field_that_a_person_sets_or_reads_has_a_place_in_kubectl_explain(
 def test_the_committed_crd_is_the_one_that_the_models_make(resource: type[Resource]) -> None:
     text = (CRDS / f"{resource.__name__.lower()}.yaml").read_text()
     assert yaml.safe_load(text) == build_crd(resource)
+
+
+def test_tokens_and_cost_of_a_batch_are_columns_that_people_ask_for() -> None:
+    [version] = build_crd(BatchJob)["spec"]["versions"]
+    wide = [c["name"] for c in version["additionalPrinterColumns"] if c.get("priority") == 1]
+    assert wide == ["Tokens", "GPU-s", "Cost", "Currency"]
 
 
 @pytest.mark.parametrize("resource", RESOURCES)
@@ -219,7 +225,9 @@ MODEL_SPECS = st.fixed_dictionaries(
     optional={
         "endpoints": st.lists(ENDPOINT, min_size=1, max_size=16),
         "shards": st.integers(1, 64),
-        "pricing": st.fixed_dictionaries({}, optional={"perGpuHour": st.floats(0, 1e6)}),
+        "pricing": st.fixed_dictionaries(
+            {}, optional={"currency": st.sampled_from(["EUR", "JPY"]), "perMillionInputTokens": st.floats(0, 1e9)}
+        ),
         "overridable": st.lists(st.sampled_from(["gpuType", "spot", "priorityClassName", "queue"]), max_size=4),
         "windows": st.lists(
             st.fixed_dictionaries(
@@ -308,6 +316,24 @@ def test_a_batch_without_a_field_that_it_needs_is_refused_by_all_three(spec: dic
 def test_a_window_that_no_clock_shows_is_refused_by_all_three(window: dict[str, Any]) -> None:
     manifest = a_model_manifest(windows=[window])
     assert verdicts_of(HOSTED_MODEL, manifest) == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    "pricing",
+    [{"currency": "EURO"}, {"currency": "eur"}, {"perMillionInputTokens": -0.1}, {"perMillionOutputTokens": 1e10}],
+)
+def test_a_price_that_nobody_could_pay_is_refused_by_all_three(pricing: dict[str, Any]) -> None:
+    assert verdicts_of(HOSTED_MODEL, a_model_manifest(pricing=pricing)) == (False, False, False)
+
+
+@pytest.mark.parametrize("price", [2, 0.7])
+def test_a_price_per_gpu_hour_takes_a_server(price: float) -> None:
+    manifest = a_model_manifest(pricing={"perGpuHour": price})
+    with pytest.raises(Refused, match="a price per GPU hour takes a server"):
+        admit(HOSTED_MODEL, manifest, None)
+    of_a_server = {"name": "m", "server": {"image": "vllm:1"}, "pricing": {"perGpuHour": price}}
+    assert admit(HOSTED_MODEL, manifest | {"spec": of_a_server}, None)["spec"]["pricing"]["currency"] == "USD"
+    assert admit(HOSTED_MODEL, a_model_manifest(pricing={"perGpuHour": 0}), None)
 
 
 @given(BATCH_SPECS)
