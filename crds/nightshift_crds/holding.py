@@ -9,6 +9,7 @@ from collections.abc import Collection
 from nightshift_crds.cluster.port import BATCH_JOB, Cluster, Manifest, Selector, each
 from nightshift_crds.lifecycle import Phase, is_terminal
 from nightshift_crds.models import StoredFile
+from nightshift_crds.names import ResultKind
 
 _UNPREPARED = frozenset({None, Phase.VALIDATING})
 _RERUNS = "spec.input.rerunOf!=,status.settled!=true"
@@ -20,8 +21,10 @@ async def is_read(cluster: Cluster, file: StoredFile) -> bool:
     users = [manifest async for manifest in each(cluster, BATCH_JOB, selector)]
     if not all(is_terminal(_phase_of(user)) for user in users):
         return True
-    writers = [file.spec.source.batch_name] if file.spec.source.batch_name else []
-    origins = {*(str(user["metadata"]["name"]) for user in users), *writers}
+    origins = {str(user["metadata"]["name"]) for user in users}
+    source = file.spec.source
+    if source.batch_name and source.kind is ResultKind.OUTPUT:
+        origins.add(source.batch_name)
     return bool(origins) and await is_awaited(cluster, file.metadata.namespace, origins)
 
 
