@@ -327,6 +327,17 @@ class Lives(RuleBasedStateMachine):
             mortal = Mortal(dies_at, moment)
             self._mortally(self._town.work(jobs[which % len(jobs)], mortal, stops=stops))
 
+    @rule()
+    def wait(self) -> None:
+        """Let everything go on undisturbed for a while: else few batches would come to an end that can be run again."""
+        for _ in range(6):
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._do(self._town.reconcile(Mortal()))
+        for job in self._do(self._town.jobs()):
+            self._do(self._town.work(job, Mortal()))
+
     # what must be true
 
     @invariant()
@@ -349,9 +360,7 @@ class Lives(RuleBasedStateMachine):
 
     def _live_to_the_end(self) -> None:
         for _ in range(PASSES):
-            self._do(self._town.reconcile(Mortal()))
-            for job in self._do(self._town.jobs()):
-                self._do(self._town.work(job, Mortal()))
+            self._go_on()
             if self._do(self._all_settled()):
                 break
         self.look()
