@@ -5,6 +5,7 @@ vouches for (design 5, steps 5 and 6).
 """
 
 from datetime import datetime, timedelta
+from math import inf
 
 from nightshift_crds.lifecycle import TIMESTAMPS, Phase, Sealing
 from nightshift_crds.models import BatchJobStatus
@@ -18,10 +19,12 @@ from nightshift_operator.decisions import (
     DeleteJob,
     DropResultFile,
     Event,
+    EventReason,
     FinishResultFile,
     PurgeScratch,
 )
 from nightshift_operator.facts import JobState, Sealed
+from nightshift_operator.telling import Telling, tell
 from nightshift_operator.view import INTERNAL, TEARDOWN_POLL_S, View
 
 _CLOCKS_DIFFER = timedelta(minutes=5)
@@ -43,7 +46,7 @@ def start_cancelling(view: View) -> Decision:
         status = status.model_copy(update={"sealing": Sealing.CANCELLED})
     text = "The batch is being cancelled."
     status = view.saying(status, yes(Kind.PROGRESSING, Reason.TEARING_DOWN, text))
-    return view.to(status, event=Event("Cancelling", text))
+    return view.to(status, event=Event(EventReason.CANCELLING, text))
 
 
 def decide_cancelling(view: View) -> Decision:
@@ -122,15 +125,34 @@ def _give_up(view: View) -> Decision:
 
 
 def settle(view: View) -> Decision:
-    """Clear up behind a batch that has ended, then let it leave every watch."""
-    status, observed = view.status, view.observed
-    if status.settled:
+    """Tell who wants to know of the end, clear up behind a batch, then let it leave every watch.
+
+    Logs wait for webhooks: removing them is done once, at the very end.
+    """
+    observed, told = view.observed, tell(view)
+    if view.status.settled:
         return Decision()
+    status = view.status.model_copy(update={"webhooks": told.deliveries})
     if observed.jobs:
-        return view.tear_down(observed.jobs[0])
-    ended_at: datetime = getattr(status, TIMESTAMPS[observed.batch.phase])
-    left_s = (ended_at + view.policy.scratch_retention - view.now).total_seconds()
-    if observed.sealed is not None and left_s > 0:
-        return Decision(requeue_after_s=left_s)
+        torn = view.tear_down(observed.jobs[0])
+        return _look_again(status, view, told, torn.actions, TEARDOWN_POLL_S)
+    scratch_s = _scratch_s(view)
+    if scratch_s > 0 or told.after_s < inf:
+        return _look_again(status, view, told, (), scratch_s if scratch_s > 0 else inf)
     purge = (PurgeScratch(),) if observed.sealed is not None else ()
-    return Decision(purge, status.model_copy(update={"settled": True}))
+    return Decision(purge, status.model_copy(update={"settled": True}), told.event)
+
+
+def _scratch_s(view: View) -> float:
+    """Tell for how long the logs of a batch are still kept."""
+    if view.observed.sealed is None:
+        return 0.0
+    ended_at: datetime = getattr(view.status, TIMESTAMPS[view.observed.batch.phase])
+    return (ended_at + view.policy.scratch_retention - view.now).total_seconds()
+
+
+def _look_again(
+    status: BatchJobStatus, view: View, told: Telling, actions: tuple[Action, ...], after_s: float
+) -> Decision:
+    news = status if status != view.status else None
+    return Decision((*actions, *told.actions), news, told.event, requeue_after_s=min(after_s, told.after_s))

@@ -15,7 +15,7 @@ from nightshift_crds.models import BatchError, Counts, HostedModel
 from nightshift_crds.names import ResultKind, Step, job_name
 from nightshift_crds.records import State, counts_of, usage_of
 from nightshift_operator.conditions import Kind, Reason, Says, explain_hopeless, explain_run, no
-from nightshift_operator.decisions import Action, CreateJob, Decision, DeleteJob, Event, ShowResultFile
+from nightshift_operator.decisions import Action, CreateJob, Decision, DeleteJob, Event, EventReason, ShowResultFile
 from nightshift_operator.facts import Job, JobState
 from nightshift_operator.view import INTERNAL, SOON_S, TEARDOWN_POLL_S, View
 from nightshift_operator.windows import closes_at, explain_closed, opens_at
@@ -31,9 +31,9 @@ def decide_running(view: View) -> Decision:
     observed, job = view.observed, view.observed.run
     if observed.ended_at is not None and observed.ended_at <= view.deadline:
         status = view.entering(Phase.FINALIZING, view.sealing(Sealing.COMPLETED))
-        return view.to(status, event=Event("Finalizing", "Every line has an outcome; the files are made."))
+        return view.to(status, event=Event(EventReason.FINALIZING, "Every line has an outcome; the files are made."))
     if view.is_late or observed.ended_at is not None:  # by the bucket's clock it ended too late
-        event = Event("Expiring", "The window has passed; what has not run is given up.", warning=True)
+        event = Event(EventReason.EXPIRING, "The window has passed; what has not run is given up.", warning=True)
         return view.to(view.sealing(Sealing.EXPIRED), event=event)
     if job is not None and job.deleting_at is not None:
         return view.tear_down(job)
@@ -156,12 +156,16 @@ def _next_attempt(view: View, why: Says, *actions: Action, failed: bool) -> Deci
         return _fail(view, INTERNAL, why)
     update = {"failed_attempts": failures, "attempt": status.attempt + 1}
     status = view.saying(status.model_copy(update=update | _FORGOTTEN), replace(why, reason=Reason.RETRYING))
-    event = Event("Retrying", f"{why.message} This is attempt {status.attempt}.", warning=True) if failed else None
+    event = (
+        Event(EventReason.RETRYING, f"{why.message} This is attempt {status.attempt}.", warning=True)
+        if failed
+        else None
+    )
     return view.to(status, *actions, event=event)
 
 
 def _fail(view: View, error: BatchError, why: Says | None = None) -> Decision:
     """Give a batch up that has run: what it has is sealed first."""
     status = view.sealing(Sealing.FAILED).model_copy(update={"errors": [error]})
-    event = Event("Failing", why.message if why else error.message, warning=True)
+    event = Event(EventReason.FAILING, why.message if why else error.message, warning=True)
     return view.to(view.saying(status, *([why] if why else [])), event=event)

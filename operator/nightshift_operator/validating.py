@@ -10,7 +10,7 @@ from nightshift_crds.models import BatchError, CheckedInput, FilePhase, HostedMo
 from nightshift_crds.names import Step
 from nightshift_crds.records import State, counts_of
 from nightshift_operator.conditions import Kind, Reason, Says, no, yes
-from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision, Event
+from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision, Event, EventReason
 from nightshift_operator.facts import Job, JobState, Observed
 from nightshift_operator.placement import find_scheduling_errors
 from nightshift_operator.view import INTERNAL, View
@@ -116,4 +116,4 @@ def _accept(view: View, verdict: Verdict, model: HostedModel) -> Decision:
     if view.is_late:
         return view.to(status.model_copy(update={"sealing": Sealing.EXPIRED}), CreateResultFiles())
     status = view.entering(Phase.IN_PROGRESS, status.model_copy(update={"attempt": 1}))
-    return view.to(status, CreateResultFiles(), event=Event("InProgress", text))
+    return view.to(status, CreateResultFiles(), event=Event(EventReason.IN_PROGRESS, text))

@@ -144,7 +144,7 @@ def test_every_status_is_one_that_the_cluster_admits_after_the_one_before(seen: 
 def test_a_terminal_phase_is_never_left(seen: Observed, now: datetime) -> None:
     if is_terminal(seen.batch.phase):
         status = written(seen, now)
-        assert status == seen.batch.status.model_copy(update={"settled": status.settled})
+        assert status == seen.batch.status.model_copy(update={"settled": status.settled, "webhooks": status.webhooks})
 
 
 @given(observations(), moments)
