@@ -1,6 +1,7 @@
 """A receiver of webhooks over real HTTPS: does what each request is answered with, and keeps all that came in."""
 
 import asyncio
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from aiohttp import web
 from tests.processor.certificates import Authority
 
 HANG = "hang"
+SECRET = f"whsec_{base64.b64encode(b'signed by Nightshift for a test!').decode()}"
 NAME = "localhost"
 
 
@@ -42,18 +44,23 @@ class Receiver:
     authority: Authority
     answers: list[int | str] = field(default_factory=list)
     heard: list[Heard] = field(default_factory=list)
+    always: dict[str, int] = field(default_factory=dict)
+    """Answers by path that do not change."""
     port: int = 0
 
     @property
     def url(self) -> str:
-        return f"https://{NAME}:{self.port}/hook?token=hidden"
+        return self.url_of("/hook")
+
+    def url_of(self, path: str) -> str:
+        return f"https://{NAME}:{self.port}{path}?token=hidden"
 
     def taken(self) -> list[Heard]:
         """What was answered with a yes."""
         return [heard for heard in self.heard if heard.answer == 200]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        answer = self.answers.pop(0) if self.answers else 200
+        answer = self.always.get(request.path) or (self.answers.pop(0) if self.answers else 200)
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.heard.append(Heard(request.path, headers, await request.read(), answer))
         if answer == HANG:

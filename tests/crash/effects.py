@@ -90,6 +90,7 @@ _STATUS = {
     "sealing": "sealing {}",
     "settled": "settled",
     "attempt": "attempt",
+    "webhooks": "webhooks",
     "counts": "progress",
     "jobUid": "job",
 }
