@@ -9,7 +9,7 @@ from nightshift_crds.lifecycle import Phase, Sealing
 from nightshift_crds.models import BatchError, CheckedInput, FilePhase, HostedModel, StoredFile, Verdict
 from nightshift_crds.names import Step
 from nightshift_crds.records import State, counts_of
-from nightshift_operator.conditions import Kind, Reason, Says, no, yes
+from nightshift_operator.conditions import Kind, Reason, Says, explain_step, no, yes
 from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision, Event, EventReason
 from nightshift_operator.facts import Job, JobState, Observed
 from nightshift_operator.placement import find_scheduling_errors
@@ -20,7 +20,7 @@ _MAX_SLICES = 1_024
 """As many as `status.slices` may say: each is an object that readers of a running batch look at."""
 _LINES_OF_A_SLICE = 50
 """Below this the claims of slices cost more than they even out."""
-_TOO_LATE = "The window passed before the input was checked."
+_TOO_LATE = "The window passed before the input was checked; nothing ran."
 
 
 def decide_validating(view: View) -> Decision:
@@ -79,9 +79,12 @@ def _inspect(view: View) -> Decision:
         return view.end(Phase.EXPIRED, view.stamped(), _TOO_LATE)
     if job is not None and job.state is not JobState.ACTIVE:
         return _refuse(view, [_inspect_error(job)])
-    says = Says(Kind.VALIDATED, holds=None, reason=Reason.INSPECTING, message="A Job checks the lines of the input.")
+    text = "A Job checks the lines of the input before any of them is sent."
+    says = Says(Kind.VALIDATED, holds=None, reason=Reason.INSPECTING, message=text)
+    says = explain_step(says, job) if job else says
     actions = () if job else (CreateJob(Step.INSPECT),)
-    return view.waiting(view.saying(view.stamped(), says), *actions, after_s=view.until_deadline_s)
+    after_s = min(view.policy.progress_interval_s, view.until_deadline_s)
+    return view.waiting(view.saying(view.stamped(), says), *actions, after_s=after_s)
 
 
 def _inspect_error(job: Job) -> BatchError:
@@ -89,7 +92,8 @@ def _inspect_error(job: Job) -> BatchError:
 
 
 def _refuse(view: View, errors: list[BatchError]) -> Decision:
-    text = f"The input has {len(errors)} error{'s' * (len(errors) != 1)}: {errors[0].message}"
+    found = f"The input has {len(errors)} error{'s' * (len(errors) != 1)}: {errors[0].message}"
+    text = f"{found} Correct it and create another batch; status.errors has all."
     status = view.saying(view.stamped(), no(Kind.VALIDATED, Reason.INPUT_REFUSED, text))
     return view.end(Phase.FAILED, status.model_copy(update={"errors": errors}), text)
 

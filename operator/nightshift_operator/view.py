@@ -10,7 +10,7 @@ from nightshift_crds.judgement import Limits
 from nightshift_crds.lifecycle import TIMESTAMPS, Phase, Sealing
 from nightshift_crds.lines import LineOrder
 from nightshift_crds.models import BatchError, BatchJobStatus
-from nightshift_operator.conditions import Kind, Reason, Says, with_condition, yes
+from nightshift_operator.conditions import Kind, Reason, Says, seals, with_condition
 from nightshift_operator.decisions import Action, Decision, DeleteJob, Event, EventReason, ForceDeletePod
 from nightshift_operator.facts import Job, Observed
 from nightshift_operator.settings import Settings
@@ -112,9 +112,7 @@ class View:
 
     def sealing(self, reason: Sealing) -> BatchJobStatus:
         """The status with the reason of the sealing fixed."""
-        status = self.stamped().model_copy(update={"sealing": reason})
-        text = f"The batch ends as {reason}; its files are made."
-        return self.saying(status, yes(Kind.PROGRESSING, Reason.SEALING, text))
+        return self.saying(self.stamped().model_copy(update={"sealing": reason}), seals(reason))
 
     def entering(self, phase: Phase, status: BatchJobStatus, at: datetime | None = None) -> BatchJobStatus:
         """A status that enters a phase: with its time, which is not before any that is set."""

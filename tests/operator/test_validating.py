@@ -15,7 +15,7 @@ from nightshift_crds.names import Step
 from nightshift_operator.conditions import Kind, Reason
 from nightshift_operator.decide import decide
 from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision
-from nightshift_operator.facts import Job, JobState, Observed
+from nightshift_operator.facts import Job, JobState, Observed, Pod, Trouble
 from nightshift_operator.validating import count_slices
 from nightshift_operator.view import Policy
 from tests.builders import FILE_ID, MODEL, a_file, a_model, a_verdict
@@ -231,3 +231,10 @@ def test_a_batch_whose_input_is_accepted_too_late_is_sealed_with_every_line_expi
 
 def test_a_bad_input_that_is_looked_at_too_late_still_fails() -> None:
     assert refusal(observed(verdict=a_verdict(lines=0)), LATE) == ("empty_file", None)
+
+
+def test_an_inspection_that_cannot_start_says_why() -> None:
+    stuck = a_job(Step.INSPECT, pods=(Pod("p", "u", trouble=Trouble.IMAGE_PULL, message="No such image."),))
+    status = status_of(decided(observed(spec=BY_URI, verdict=None, inspect=stuck)))
+    [condition] = [condition for condition in status.conditions if condition.type == Kind.VALIDATED]
+    assert (condition.status, condition.reason, condition.message) == ("Unknown", Reason.IMAGE_PULL, "No such image.")
