@@ -11,7 +11,7 @@ from nightshift_operator.decisions import Event, EventReason, SendWebhook
 from nightshift_operator.facts import Answer
 from nightshift_operator.view import View
 
-_UNDER_WAY_S = 60.0
+_UNDER_WAY_S = 300.0
 """An answer brings the batch up again; this is for one that got lost."""
 _REMOVED = "it is not configured any more"
 
@@ -103,6 +103,6 @@ def _until_s(view: View, delivery: WebhookDelivery) -> float:
 def _explain(given_up: list[WebhookDelivery]) -> Event | None:
     if not given_up:
         return None
-    texts = [f"The webhook {d.name!r} was given up after {d.attempts} attempts: {d.last_answer}." for d in given_up]
-    text = f"{' '.join(texts)} Who waits for it must ask the API; correct the endpoint for the batches to come."
+    tried = (f"{d.name!r} after {d.attempts} attempt{'s' * (d.attempts != 1)} ({d.last_answer})" for d in given_up)
+    text = f"Webhooks were given up: {', '.join(tried)}. Correct the endpoint; who waits for it must ask the API."
     return Event(EventReason.WEBHOOK_GIVEN_UP, text, warning=True)

@@ -255,7 +255,7 @@ def _is_running(pod: Manifest) -> bool:
 # --- what is beside it ------------------------------------------------------------------------------------------------
 
 
-def _workload(
+def build_workload(
     name: str, image: str, command: list[str], port: int, volumes: list[Manifest] | None = None
 ) -> list[Manifest]:
     """Build a Deployment of one pod, and its Service."""
@@ -296,11 +296,11 @@ def _surroundings(namespace: str) -> Iterator[Manifest]:
     stub = (ROOT / "tests" / "stub_model.py").read_text()
     metadata = {"name": "stub"}
     yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"stub_model.py": stub}}
-    yield from _workload(
+    yield from build_workload(
         "stub", f"{IMAGE}:test", [*_STUB, "--latency-s=0.02"], 8000, [{"name": "stub", "configMap": metadata}]
     )
     gcs = f"-external-url=http://gcs.{namespace}.svc:4443"
-    yield from _workload(
+    yield from build_workload(
         "gcs", GCS_IMAGE, ["-scheme=http", "-host=0.0.0.0", "-port=4443", "-backend=memory", gcs], 4443
     )
 

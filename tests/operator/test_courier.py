@@ -68,7 +68,7 @@ async def look(operator: Controller, key: Key) -> float | None:
 async def test_an_event_is_sent_and_its_answer_brings_the_batch_up_again(told: World) -> None:
     key = await ended(told)
     operator = told.operator()
-    assert await operator.reconcile(key) == 60
+    assert await operator.reconcile(key) == 300
     assert [d.state for d in await deliveries(told, key)] == [DeliveryState.PENDING]
     async with asyncio.timeout(10):
         assert await operator.queue.take() == key

@@ -106,6 +106,7 @@ PULL = 'Back-off pulling image "vllm:none": ErrImagePull: failed to resolve refe
 NOWHERE = "No node can take the pod, which waits for one that can."
 CHECK = "Check the name of the image, and the Secret that it is pulled with."
 MAKE = "Make what is missing, or correct the HostedModel."
+MORE = "Raise NIGHTSHIFT_PROCESSOR_MEMORY of the operator."
 RAISE = "Raise it in spec.server.resources of the HostedModel."
 LOG = "The log of its container says why."
 NO_SECRET = 'secret "keys" not found'
@@ -155,8 +156,7 @@ def beside(model: dict[str, Any], *processor: dict[str, Any]) -> dict[str, Any]:
         (
             {"containerStatuses": [a_container(terminated=KILLED)]},
             Trouble.OUT_OF_MEMORY,
-            "The processor was killed: it needs more memory than its limit. "
-            "Raise NIGHTSHIFT_PROCESSOR_MEMORY of the operator.",
+            f"The processor was killed: it needs more memory than its limit. {MORE}",
         ),
         (
             beside(a_model_container(waiting("ErrImagePull", PULL))),

@@ -1,6 +1,6 @@
 """VALIDATING, situation by situation: what is compared, what is refused, and what an accepted batch starts with."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -190,7 +190,9 @@ def test_an_input_that_nobody_has_checked_for_the_endpoint_is_inspected(verdict:
 def test_an_inspection_that_works_is_waited_for() -> None:
     decision = decided(unchecked(a_job(Step.INSPECT)))
     assert decision.actions == ()
-    assert decision.requeue_after_s == (DEADLINE - NOW).total_seconds() + 1
+    assert decision.requeue_after_s == POLICY.progress_interval_s
+    late = decided(unchecked(a_job(Step.INSPECT)), DEADLINE - timedelta(seconds=2))
+    assert late.requeue_after_s == 3
 
 
 @pytest.mark.parametrize("job", [None, a_job(Step.INSPECT), a_job(Step.INSPECT, JobState.FAILED, 1)])
