@@ -1,18 +1,28 @@
 """Webhooks of real processes to a real HTTPS receiver that is down for a while, and an operator that is killed."""
 
 import asyncio
+import json
+import os
+import subprocess
 from collections import defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from openai import OpenAI
+from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 from nightshift_crds.cluster import open_cluster
 from nightshift_crds.cluster.port import BATCH_JOB, each
+from nightshift_crds.lifecycle import Phase
 from nightshift_crds.models import BatchJob
+from nightshift_operator.webhooks import build_event, sign
+from tests.builders import a_batch
+from tests.conformance.clients import made
 from tests.e2e.conftest import Starter
 from tests.e2e.installation import Installation, chat_lines, free_port, wait_until
+from tests.operator.builders import a_status
 from tests.processor.certificates import Authority
 from tests.receiver import HANG, SECRET, Receiver, serving, write_endpoints
 
@@ -86,3 +96,21 @@ def batches(installation: Installation) -> list[BatchJob]:
 
 def said_no(batch: BatchJob) -> bool:
     return any("Connect call failed" in (d.last_answer or "") for d in batch.status.webhooks)
+
+
+def test_openai_s_sdk_for_javascript_takes_an_event_too_and_no_other(tmp_path: Path) -> None:
+    event = build_event(a_batch(status=a_status(Phase.COMPLETED)))
+    headers = sign(event, [SecretStr(SECRET)], datetime.now(UTC))
+    taken = unwrap_in_javascript(event.body.decode(), headers)
+    assert json.loads(taken.stdout) == json.loads(event.body)
+    refused = unwrap_in_javascript(event.body.decode() + " ", headers)
+    assert refused.returncode == 1
+    assert "InvalidWebhookSignatureError" in refused.stderr
+
+
+def unwrap_in_javascript(body: str, headers: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    modules, program = made("openai-js"), Path(__file__).with_name("unwrap.mjs")
+    given = json.dumps({"body": body, "headers": headers, "secret": SECRET})
+    environ = os.environ | {"MODULES": str(modules)}
+    command = [str(modules / "node"), str(program)]
+    return subprocess.run(command, input=given, env=environ, capture_output=True, text=True, check=False)
