@@ -103,14 +103,17 @@ def _record(view: View, sealed: Sealed) -> Decision:
     if status.phase is Phase.CANCELLING:
         phase = Phase.CANCELLED
     status = status.model_copy(update=update)
-    text = (
-        f"{_ENDS[phase]}{manifest.completed} of {total} lines completed, {manifest.failed} failed.{_why(status, phase)}"
-    )
+    text = f"{_ENDS[phase]}{manifest.completed} of {total} lines completed, {manifest.failed} failed."
+    text += _blame(status, is_sound=is_sound) if phase is Phase.FAILED else ""
     return view.end(phase, status, text, *_finish_files(view, sealed))
 
 
-def _why(status: BatchJobStatus, phase: Phase) -> str:
-    return f" {status.errors[0].message}" if phase is Phase.FAILED and status.errors else ""
+def _blame(status: BatchJobStatus, *, is_sound: bool) -> str:
+    if not is_sound:
+        return " What was sealed does not add up, which is a bug of Nightshift: please report it."
+    if status.errors == [INTERNAL]:
+        return " The condition Scheduled says why."
+    return "".join(f" {error.message}" for error in status.errors[:1])
 
 
 def _id_of(file: SealedFile | None) -> str | None:

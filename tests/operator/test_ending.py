@@ -21,6 +21,7 @@ from nightshift_operator.decisions import (
     PurgeScratch,
 )
 from nightshift_operator.facts import Job, JobState, Observed, Pod, Trouble
+from nightshift_operator.view import INTERNAL
 from tests.builders import T0, timestamp
 from tests.operator.builders import LATE, NOW, POLICY, a_job, a_manifest, a_status, observed, sealed
 
@@ -185,6 +186,10 @@ def test_an_end_says_why_and_what_there_is(phase: Phase, reason: Sealing, words:
     decision = decided(sealing(phase, reason, status=errors, sealed=sealed(a_manifest(reason))))
     assert decision.event
     assert decision.event.message == words
+    internal = sealing(phase, reason, status={"errors": [INTERNAL.dump()]}, sealed=sealed(a_manifest(reason)))
+    event = decided(internal).event
+    assert event
+    assert ("The condition Scheduled says why." in event.message) == (reason is Sealing.FAILED)
     assert said(status_of(decision))[2] == words
 
 
@@ -255,6 +260,7 @@ def test_a_manifest_that_does_not_add_up_fails_the_batch_and_keeps_everything(ma
     assert kept == list(manifest.files)
     assert decision.event
     assert decision.event.warning
+    assert "What was sealed does not add up" in decision.event.message
 
 
 def test_a_manifest_that_does_not_add_up_does_not_undo_a_cancel() -> None:
