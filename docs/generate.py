@@ -28,6 +28,7 @@ from nightshift_crds.models import RESOURCES, Resource
 from nightshift_crds.schema import build_crd
 from nightshift_crds.settings import Settings
 from nightshift_operator.conditions import Kind, Reason
+from nightshift_operator.decisions import EventReason
 from nightshift_operator.settings import Settings as OperatorSettings
 from nightshift_processor.settings import InspectSettings, RunSettings, SealSettings
 
@@ -82,6 +83,9 @@ def _render_conditions() -> str:
         _render_table(Kind),
         "\n## Reasons\n",
         _render_table(Reason),
+        "\n## Events\n",
+        "Of each of these people are told once, after the status says so.\n",
+        _render_table(EventReason),
     ]
     return "\n".join(parts)
 

@@ -31,6 +31,10 @@ MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY_CHARS = 64
 MAX_METADATA_VALUE_CHARS = 512
 MAX_ENDPOINTS = 16
+MAX_WEBHOOKS = 16
+"""Endpoints of an installation that may be told of the end of batches."""
+MAX_DELIVERIES = 2 * MAX_WEBHOOKS
+"""As many as a batch keeps: they are more than endpoints only if some were renamed while it waited for them."""
 
 Name = Annotated[str, Field(max_length=253)]
 Uid = Annotated[str, Field(max_length=64)]
@@ -303,6 +307,30 @@ class Cost(Part):
     """To a millionth of the currency. A decimal as text: a float would not come back as it was written everywhere."""
 
 
+class DeliveryState(StrEnum):
+    """How far the telling of one endpoint is."""
+
+    PENDING = "Pending"
+    """It is being sent, or will be sent again."""
+    DELIVERED = "Delivered"
+    """The endpoint has taken it."""
+    GIVEN_UP = "GivenUp"
+    """The endpoint did not take it in time, refused it for good, or is not configured any more."""
+
+
+class WebhookDelivery(Part):
+    """What became of telling an endpoint that the batch has ended; its URL stands in no status."""
+
+    name: Annotated[str, Field(max_length=63)]
+    """Name of the endpoint in the operator's settings."""
+    state: DeliveryState = DeliveryState.PENDING
+    attempts: Count = 0
+    """Answers that were waited for, each with or without success."""
+    last_answer: Annotated[str, Field(max_length=256)] | None = None
+    last_attempt_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+
+
 class BatchJobStatus(Part):
     """What is true of a batch. The operator alone writes it, in one guarded write per step."""
 
@@ -374,6 +402,14 @@ class BatchJobStatus(Part):
     errors: Annotated[
         list[BatchError], Field(max_length=MAX_ERRORS + 1, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = []
+    webhooks: Annotated[
+        list[WebhookDelivery],
+        Field(
+            max_length=MAX_DELIVERIES,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = []
+    """Who is told that the batch has ended, and how far that is."""
     settled: bool = False
     """True once nothing is left to do for a terminal batch; it then leaves every watch."""
     observed_generation: Count = 0

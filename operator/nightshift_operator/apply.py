@@ -26,6 +26,7 @@ from nightshift_crds.models import (
 )
 from nightshift_crds.names import IdKind, ResultKind
 from nightshift_operator.budget import Budget
+from nightshift_operator.courier import Courier
 from nightshift_operator.decisions import (
     Action,
     CreateJob,
@@ -36,6 +37,7 @@ from nightshift_operator.decisions import (
     FinishResultFile,
     ForceDeletePod,
     PurgeScratch,
+    SendWebhook,
     ShowResultFile,
 )
 from nightshift_operator.facts import Observed
@@ -54,6 +56,7 @@ class Applier:
     bucket: Bucket
     settings: Settings
     progress_budget: Budget
+    courier: Courier
 
     async def apply(self, observed: Observed, decision: Decision) -> None:
         """Carry a decision out. Raises `Stale` if the batch has changed since it was observed."""
@@ -90,8 +93,7 @@ class Applier:
             case ForceDeletePod():
                 await self._force_delete_pod(namespace, action)
             case CreateResultFiles():
-                for kind in ResultKind:
-                    await self._ensure_result_file(batch, kind, action.reused)
+                await self._create_result_files(batch, action.reused)
             case ShowResultFile():
                 await self._patch_result_file(batch, action.kind, {"bytes": action.bytes})
             case FinishResultFile():
@@ -100,6 +102,8 @@ class Applier:
                 await self._drop_result_file(batch, action.kind)
             case PurgeScratch():
                 await self._purge_scratch(batch)
+            case SendWebhook():
+                self.courier.send(batch, action.endpoint, action.attempt)
             case _:
                 assert_never(action)
 
@@ -138,6 +142,10 @@ class Applier:
             _log.warning("pod.given_up", pod=action.name)
 
     # result files
+
+    async def _create_result_files(self, batch: BatchJob, reused: int) -> None:
+        for kind in ResultKind:
+            await self._ensure_result_file(batch, kind, reused)
 
     async def _ensure_result_file(self, batch: BatchJob, kind: ResultKind, reused: int) -> StoredFile:
         name = _result_name(batch, kind)

@@ -3,7 +3,8 @@
 Pure. Missing is a value here, not an exception.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -145,6 +146,27 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What came of sending a webhook, in words without a URL.
+
+    Attributes:
+        is_final: it need not be sent again, though it was not taken.
+    """
+
+    text: str
+    is_taken: bool = False
+    is_final: bool = False
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt of this process to deliver a webhook; without an answer it is under way."""
+
+    number: int
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True)
 class Observed:
     """All that a decision rests on. What a phase does not ask for is not read and stays at its default.
 
@@ -159,6 +181,8 @@ class Observed:
         ended_at: when the last slice ended, by the bucket's clock; None while one has not.
         progress: what the slices have come to.
         sealed: the manifest.
+        listeners: names of the endpoints that are told of the batches of its namespace.
+        attempts: the last attempt to tell an endpoint, by its name.
     """
 
     batch: BatchJob
@@ -174,6 +198,8 @@ class Observed:
     ended_at: datetime | None = None
     progress: State | None = None
     sealed: Sealed | None = None
+    listeners: tuple[str, ...] = ()
+    attempts: Mapping[str, Attempt] = field(default_factory=dict)
 
     @property
     def jobs(self) -> tuple[Job, ...]:

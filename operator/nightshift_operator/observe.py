@@ -13,6 +13,7 @@ from nightshift_crds.names import IdKind, ResultKind, Step, job_name
 from nightshift_crds.reading import read_known
 from nightshift_crds.records import State, decode_manifest, sum_states
 from nightshift_crds.slicelog import last_end, read_progress
+from nightshift_operator.courier import Courier
 from nightshift_operator.facts import Job, JobState, Node, Observed, Origin, Sealed
 from nightshift_operator.pods import parse_job, parse_node
 from nightshift_operator.sources import key_of_uri
@@ -20,13 +21,14 @@ from nightshift_operator.sources import key_of_uri
 
 @dataclass(frozen=True)
 class Observer:
-    """Reads for one installation; see the settings for what the last three mean."""
+    """Reads for one installation; see the settings for what window, prefixes and label mean."""
 
     cluster: Cluster
     bucket: Bucket
     window: timedelta
     uri_prefixes: tuple[str, ...]
     gpu_label: str
+    courier: Courier
 
     async def observe(self, namespace: str, name: str, now: datetime) -> Observed:
         """Observe a batch. Raises `Missing` if there is none."""
@@ -86,10 +88,19 @@ class Observer:
         return Observed(batch, run=run, seal=seal, sealed=await self._sealed(batch))
 
     async def _observe_ended(self, batch: BatchJob) -> Observed:
+        attempts = self.courier.attempts(batch)
         if batch.status.settled:
             return Observed(batch)
         jobs = [await self._job(batch, step) for step in (Step.RUN, Step.SEAL, Step.INSPECT)]
-        return Observed(batch, run=jobs[0], seal=jobs[1], inspect=jobs[2], sealed=await self._sealed(batch))
+        return Observed(
+            batch,
+            run=jobs[0],
+            seal=jobs[1],
+            inspect=jobs[2],
+            sealed=await self._sealed(batch),
+            listeners=self.courier.listeners(batch.metadata.namespace),
+            attempts=attempts,
+        )
 
     async def _input_file(self, batch: BatchJob) -> StoredFile | None:
         return await self._file(batch.metadata.namespace, batch.spec.input.file_id or "")

@@ -3,7 +3,6 @@
 Pure.
 """
 
-from math import inf
 
 from nightshift_crds.exits import Exit
 from nightshift_crds.judgement import batchable_names, find_errors, find_model, is_judged
@@ -11,8 +10,16 @@ from nightshift_crds.lifecycle import Phase, Sealing
 from nightshift_crds.models import BatchError, CheckedInput, FilePhase, HostedModel, RestVerdict, StoredFile, Verdict
 from nightshift_crds.names import ResultKind, Step
 from nightshift_crds.records import State, counts_of
-from nightshift_operator.conditions import Kind, Reason, Says, no, yes
-from nightshift_operator.decisions import Action, CreateJob, CreateResultFiles, Decision, Event, ShowResultFile
+from nightshift_operator.conditions import Kind, Reason, Says, explain_step, no, yes
+from nightshift_operator.decisions import (
+    Action,
+    CreateJob,
+    CreateResultFiles,
+    Decision,
+    Event,
+    EventReason,
+    ShowResultFile,
+)
 from nightshift_operator.facts import Job, JobState, Observed
 from nightshift_operator.placement import find_scheduling_errors
 from nightshift_operator.reruns import find_origin_problem, is_early
@@ -24,7 +31,7 @@ _MAX_SLICES = 1_024
 _LINES_OF_A_SLICE = 50
 """Below this the claims of slices cost more than they even out."""
 _UNREADABLE = "The input cannot be read, or a file of the batch that is to be run again."
-_TOO_LATE = "The window passed before the input was checked."
+_TOO_LATE = "The window passed before the input was checked; nothing ran."
 
 
 def decide_validating(view: View) -> Decision:
@@ -81,22 +88,26 @@ def _model_errors(wanted: str | None, verdict: Verdict, endpoint: str) -> list[B
 
 def _wait_for_origin(view: View) -> Decision:
     text = "The batch that is to be run again has not ended yet."
-    return _wait(view, Reason.WAITING_FOR_BATCH, text, after_s=view.policy.progress_interval_s)
+    return _wait(view, Says(Kind.VALIDATED, holds=None, reason=Reason.WAITING_FOR_BATCH, message=text))
 
 
 def _inspect(view: View) -> Decision:
     job = view.observed.inspect
     if job is not None and job.state is not JobState.ACTIVE and not view.is_late:
         return _refuse(view, [_inspect_error(job)])
-    actions = () if job else (CreateJob(Step.INSPECT),)
-    return _wait(view, Reason.INSPECTING, "A Job checks the lines of the input.", *actions)
+    text = "A Job checks the lines of the input before any of them is sent."
+    says = Says(Kind.VALIDATED, holds=None, reason=Reason.INSPECTING, message=text)
+    if job is None:
+        return _wait(view, says, CreateJob(Step.INSPECT))
+    return _wait(view, explain_step(says, job))
 
 
-def _wait(view: View, reason: Reason, text: str, *actions: Action, after_s: float = inf) -> Decision:
+def _wait(view: View, says: Says, *actions: Action) -> Decision:
     if view.is_late:
         return view.end(Phase.EXPIRED, view.stamped(), _TOO_LATE)
-    status = view.saying(view.stamped(), Says(Kind.VALIDATED, holds=None, reason=reason, message=text))
-    return view.waiting(status, *actions, after_s=min(after_s, view.until_deadline_s))
+    status = view.saying(view.stamped(), says)
+    after_s = min(view.policy.progress_interval_s, view.until_deadline_s)
+    return view.waiting(status, *actions, after_s=after_s)
 
 
 def _inspect_error(job: Job) -> BatchError:
@@ -104,7 +115,8 @@ def _inspect_error(job: Job) -> BatchError:
 
 
 def _refuse(view: View, errors: list[BatchError]) -> Decision:
-    text = f"The input has {len(errors)} error{'s' * (len(errors) != 1)}: {errors[0].message}"
+    found = f"The input has {len(errors)} error{'s' * (len(errors) != 1)}: {errors[0].message}"
+    text = f"{found} Correct it and create another batch; status.errors has all."
     status = view.saying(view.stamped(), no(Kind.VALIDATED, Reason.INPUT_REFUSED, text))
     return view.end(Phase.FAILED, status.model_copy(update={"errors": errors}), text)
 
@@ -136,7 +148,7 @@ def _accept(view: View, verdict: Verdict, model: HostedModel) -> Decision:
     if view.is_late:
         return view.to(status.model_copy(update={"sealing": Sealing.EXPIRED}), *actions)
     status = view.entering(Phase.IN_PROGRESS, status.model_copy(update={"attempt": 1}))
-    return view.to(status, *actions, event=Event("InProgress", text))
+    return view.to(status, *actions, event=Event(EventReason.IN_PROGRESS, text))
 
 
 def _result_files(verdict: Verdict) -> list[Action]:

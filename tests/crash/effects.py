@@ -92,6 +92,7 @@ _STATUS = {
     "sealing": "sealing {}",
     "settled": "settled",
     "attempt": "attempt",
+    "webhooks": "webhooks",
     "counts": "progress",
     "gpuSeconds": "progress",
     "jobUid": "job",

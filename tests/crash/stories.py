@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from standardwebhooks import Webhook
+
 from nightshift_crds import names
 from nightshift_crds.cluster.port import (
     BATCH_JOB,
@@ -33,9 +35,12 @@ from nightshift_crds.names import IdKind, ResultKind, Step
 from tests.crash.audit import Ended, count_begun, find_wrong_batch
 from tests.crash.rig import CONCURRENCY, NAMESPACE, Rig, resource_of
 from tests.e2e.installation import a_chat_line, wait_until
+from tests.receiver import SECRET
 
 LONG_AGO_S = 7 * 86_400
 URI_FOLDER = "inputs"
+CLOSED = "/closed"
+"""Where a receiver of webhooks says that it wants no more."""
 
 
 def rows_of(*words: str) -> list[str]:
@@ -187,6 +192,20 @@ def lost(rig: Rig) -> None:
     for pid in reversed(node):
         os.kill(pid, signal.SIGCONT)
     finish(rig, batch_id, rows, "cancelled")
+
+
+def told(rig: Rig) -> None:
+    """Two endpoints want to know of an end; one of them wants no more."""
+    batch_id = rig.user.create(rig.user.upload(b"not a line\n"))
+    finish(rig, batch_id, [], "failed")
+    assert rig.receiver is not None
+    heard = [heard for heard in rig.receiver.heard if heard.event["data"]["id"] == batch_id]
+    assert {each.path for each in heard} == {"/hook", CLOSED}
+    assert len({each.id for each in heard}) == 1
+    for each in heard:
+        assert Webhook(SECRET).verify(each.body, each.headers)["type"] == "batch.failed"
+    deliveries = _find(rig, BATCH_JOB, _name_of(rig, batch_id))["status"]["webhooks"]
+    assert {d["name"]: d["state"] for d in deliveries} == {"billing": "Delivered", "closed": "GivenUp"}
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

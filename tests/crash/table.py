@@ -12,10 +12,16 @@ SETTINGS = {
     "plain": {"scratch_retention_s": "0", "uri_prefixes": f"default={stories.URI_FOLDER}"},
     "late": {"scratch_retention_s": "0", "completion_window_s": "2", "clock_skew_s": "0"},
     "impatient": {"scratch_retention_s": "0", "grace_s": "1", "lost_pod_s": "0"},
+    "telling": {"scratch_retention_s": "0", "webhook_allowed_cidrs": "127.0.0.0/8", "webhook_retry_s": "1"},
     "sweeping": {"scratch_retention_s": "0", "batch_retention_s": "0", "sweep_interval_s": "0.2"},
 }
 """The installations that stories are told to, by what the roles are told."""
-ELSEWHERE: dict[stories.Story, str] = {stories.expired: "late", stories.lost: "impatient", stories.swept: "sweeping"}
+ELSEWHERE: dict[stories.Story, str] = {
+    stories.expired: "late",
+    stories.lost: "impatient",
+    stories.swept: "sweeping",
+    stories.told: "telling",
+}
 """Stories of another installation than the plain one."""
 CONTINUED = frozenset({stories.rerun})
 """Stories that say themselves from where on somebody may be killed."""
@@ -122,6 +128,7 @@ EFFECTS: dict[str, tuple[stories.Story, ...]] = {
         stories.refused,
         stories.completed,
     ),
+    "operator cluster.patch_status BatchJob webhooks": (stories.told,),
     "operator cluster.patch_status BatchJob to CANCELLED": (stories.cancelled,),
     "operator cluster.patch_status BatchJob to CANCELLING": (stories.cancelled,),
     "operator cluster.patch_status BatchJob to COMPLETED": (
@@ -158,6 +165,8 @@ EFFECTS: dict[str, tuple[stories.Story, ...]] = {
     "operator cluster.record_event Finalizing": (stories.completed,),
     "operator cluster.record_event InProgress": (stories.completed,),
     "operator cluster.record_event Retrying": (stories.vanished,),
+    "operator cluster.record_event WebhookGivenUp": (stories.told,),
+    "operator webhook.post": (stories.told,),
     "run bucket.put progress": (stories.completed,),
     "run bucket.put record claim": (stories.completed,),
     "run bucket.put record end": (stories.completed,),

@@ -12,10 +12,20 @@ import pytest
 
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.cluster.port import Cluster
+from nightshift_operator.poster import Poster
 from nightshift_processor.client import ModelClient
 from tests.crash.audit import find_unexplained, find_wrong_asks
 from tests.crash.conftest import Rigs
-from tests.crash.failpoints import Moment, WatchedBucket, WatchedClient, WatchedCluster, arm, disarm, slug
+from tests.crash.failpoints import (
+    Moment,
+    WatchedBucket,
+    WatchedClient,
+    WatchedCluster,
+    WatchedPoster,
+    arm,
+    disarm,
+    slug,
+)
 from tests.crash.rig import CONCURRENCY, Rig
 from tests.crash.stories import Story
 from tests.crash.table import CONTINUED, EFFECTS, FENCED, STORIES, moments_of, rig_of
@@ -52,7 +62,12 @@ def name_of(value: object) -> str:
 
 
 def test_no_call_of_a_port_escapes_the_watch() -> None:
-    for port, watched in ((Bucket, WatchedBucket), (Cluster, WatchedCluster), (ModelClient, WatchedClient)):
+    for port, watched in (
+        (Bucket, WatchedBucket),
+        (Cluster, WatchedCluster),
+        (ModelClient, WatchedClient),
+        (Poster, WatchedPoster),
+    ):
         calls = {name for name, _ in inspect.getmembers(port) if not name.startswith("_")}
         assert calls <= READS | WATCHED, "is it a read or an effect?"
         assert calls == {name for name, _ in inspect.getmembers(watched) if not name.startswith("_")}

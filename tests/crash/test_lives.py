@@ -29,6 +29,7 @@ from nightshift_crds.models import BatchJob
 from nightshift_operator.apply import Applier
 from nightshift_operator.budget import Budget
 from nightshift_operator.controller import Controller, Key
+from nightshift_operator.courier import Courier, Endpoints
 from nightshift_operator.observe import Observer
 from nightshift_operator.queue import WorkQueue
 from nightshift_operator.settings import Settings
@@ -43,6 +44,7 @@ from tests.crash.audit import Ended, find_wrong_batch
 from tests.crash.failpoints import Moment, WatchedBucket, WatchedCluster
 from tests.crash.stories import lines_of
 from tests.e2e.installation import ENDS, MODEL
+from tests.operator.world import Receivers
 from tests.stub_model import StubModel
 
 WINDOW_S = 3_600
@@ -121,9 +123,10 @@ class Town:
         cluster, bucket = WatchedCluster(self.cluster, mortal), WatchedBucket(self.api.bucket, mortal)
         seconds = lambda: self.api.clock().timestamp()  # noqa: E731 - one clock for all
         window = timedelta(seconds=WINDOW_S)
+        courier = Courier(Endpoints(None), Receivers(), 1, lambda *_: None)
         controller = Controller(
-            observer=Observer(cluster, bucket, window, (), self.settings.gpu_label),
-            applier=Applier(cluster, bucket, self.settings, Budget(1_000, seconds)),
+            observer=Observer(cluster, bucket, window, (), self.settings.gpu_label, courier),
+            applier=Applier(cluster, bucket, self.settings, Budget(1_000, seconds), courier),
             policy=Policy.of(self.settings),
             queue=WorkQueue(seconds),
             now=self.api.clock,
