@@ -29,9 +29,6 @@ patience_option = click.option(
     metavar="SECONDS",
     help="How long the server may say nothing before it is given up; batches go on meanwhile.",
 )
-metadata_option = click.option(
-    "--metadata", multiple=True, metavar="KEY=VALUE", help="Kept with the batch; may be repeated."
-)
 batches_argument = click.argument("refs", metavar="BATCH...", nargs=-1, required=True)
 
 
@@ -41,6 +38,15 @@ def parse_pairs(texts: Sequence[str]) -> Mapping[str, str]:
     if wrong := next((key for key, separator, _ in pairs if not separator), None):
         raise Rejected(f"Expected --metadata KEY=VALUE, got {wrong!r}.")
     return {key: value for key, _, value in pairs}
+
+
+metadata_option = click.option(
+    "--metadata",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=lambda _context, _option, texts: parse_pairs(texts),
+    help="Kept with the batch; may be repeated.",
+)
 
 
 def write_batches(service: Service, batches: Sequence[BatchView], form: Form) -> None:

@@ -1,6 +1,6 @@
 """The commands that may take as long as a batch does. Ctrl-C ends them, and the batch goes on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from nightshift_cli.options import (
     batches_argument,
     form_option,
     metadata_option,
-    parse_pairs,
     patience_option,
     write_batches,
 )
@@ -38,13 +37,13 @@ _FILE = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
     "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="PATH", help="For results; implies --wait."
 )
 @patience_option
-def submit_command(service: Service, metadata: Sequence[str], patience_s: int, **given: Any) -> Exit:
+def submit_command(service: Service, metadata: Mapping[str, str], patience_s: int, **given: Any) -> Exit:
     """Upload FILE and create a batch of it.
 
     With --wait its results are beside FILE in the end, called FILE_output.jsonl and FILE_output_errors.jsonl.
     """
     wait = given.pop("wait") or given["output"] is not None
-    submission = Submission(**given, metadata=parse_pairs(metadata), wait=wait)
+    submission = Submission(**given, metadata=metadata, wait=wait)
     return submit(service, submission, Patience(patience_s))
 
 
@@ -132,10 +131,10 @@ def _file_of(batch: BatchView, is_errors: bool) -> str:
 @patience_option
 @form_option
 def rerun_command(  # noqa: PLR0913, PLR0917 - options are parameters
-    service: Service, ref: str, metadata: Sequence[str], is_watched: bool, patience_s: int, form: str
+    service: Service, ref: str, metadata: Mapping[str, str], is_watched: bool, patience_s: int, form: str
 ) -> Exit:
     """Create a batch of the rows of an ended one that have no success; those that have are taken over."""
-    batch = service.rerun(ref, parse_pairs(metadata))
+    batch = service.rerun(ref, metadata)
     if is_watched:
         click.echo(f"{batch.ref} created")
         return conclude(service, batch, Submission(), Patience(patience_s))
