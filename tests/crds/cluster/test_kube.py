@@ -22,7 +22,7 @@ from nightshift_crds.cluster.port import (
     Selector,
     each,
 )
-from nightshift_crds.errors import AlreadyExists, Missing, Refused, Stale, Unavailable
+from nightshift_crds.errors import AlreadyExists, Denied, Missing, Refused, Stale, Unauthenticated, Unavailable
 from tests.builders import a_batch_manifest, a_file_manifest
 
 if TYPE_CHECKING:
