@@ -180,7 +180,7 @@ class BatchInput(Part):
     uri: Text | None = None
     """URL of an object in the installation's bucket, below a prefix that the installation allows this namespace."""
     rerun_of: Name | None = None
-    """Name of a BatchJob of this namespace whose rows without a success are run again."""
+    """Name of a BatchJob of this namespace whose rows without a success are run again; it is waited for."""
 
 
 class Scheduling(Part):
@@ -280,6 +280,7 @@ class BatchJobStatus(Part):
     RULES: ClassVar = (
         _legal_moves(),
         *map(_set_once, ("sealing", "deadline", "slices", "order", "input", "outputFileId", "errorFileId")),
+        *map(_set_once, ("rerunOf", "inputFileId", "reused")),
         *map(_set_once, sorted(to_camel(field) for field in TIMESTAMPS.values())),
         *(
             Rule(
@@ -310,6 +311,13 @@ class BatchJobStatus(Part):
     cancelled_at: datetime | None = None
     counts: Counts = Counts()
     usage: TokenUsage | None = None
+    """Of the lines that this batch has sent itself."""
+    rerun_of: Annotated[str, Field(max_length=64)] | None = None
+    """Id of the batch that this one runs again, as the API shows it."""
+    input_file_id: Text | None = None
+    """What the API shows as `input_file_id` of a rerun: that of the batch that is run again."""
+    reused: Count | None = None
+    """Rows that were taken over, with their results, from the batch that is run again; they count as completed."""
     input: CheckedInput | None = None
     slices: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Parts that the input is cut into, each with a log of its own."""
@@ -345,7 +353,7 @@ class BatchJob(Resource):
 
     PLURAL: ClassVar = "batchjobs"
     SHORT: ClassVar = "bj"
-    SELECTABLE: ClassVar = (".status.phase", ".status.settled", ".spec.input.fileId")
+    SELECTABLE: ClassVar = (".status.phase", ".status.settled", ".spec.input.fileId", ".spec.input.rerunOf")
     COLUMNS: ClassVar = (
         ("Phase", "string", ".status.phase"),
         ("Model", "string", ".status.model"),
@@ -376,6 +384,16 @@ class BatchJob(Resource):
         """The phase; a batch that the operator has not seen yet is VALIDATING."""
         return self.status.phase or Phase.VALIDATING
 
+    @property
+    def reused(self) -> int:
+        """How many rows it has taken over from the batch that it runs again."""
+        return self.status.reused or 0
+
+    @property
+    def input_file_id(self) -> str | None:
+        """What the API shows as its input; None for a rerun that the operator has not seen yet."""
+        return self.spec.input.file_id or self.spec.input.uri or self.status.input_file_id
+
     def result_file_id(self, kind: ResultKind) -> str:
         """The id that a result file of this batch has, whether it exists yet or not."""
         created_ms = int(self.created.timestamp() * 1000)
@@ -400,6 +418,8 @@ class FileSource(Part):
     batch_name: Name | None = None
     batch_uid: Uid | None = None
     kind: ResultKind | None = None
+    reused: Count | None = None
+    """Lines of an output file that its batch has taken over: until it is sealed they lie apart from the others."""
 
 
 class StoredFileSpec(Part):
@@ -472,6 +492,14 @@ class Verdict(Part):
     embedding_inputs: Count = 0
     endpoints: Annotated[dict[str, EndpointVerdict], Field(max_length=MAX_ENDPOINTS)] = {}
     """By endpoint; one that is absent was not checked, or did not fit."""
+
+
+class RestVerdict(Verdict):
+    """A verdict on the rows that a batch has left, and what was taken over of it."""
+
+    reused: Count = 0
+    """Lines of its output file."""
+    reused_bytes: Count = 0
 
 
 class StoredFileStatus(Part):

@@ -39,7 +39,7 @@ from nightshift_operator.decisions import (
     ShowResultFile,
 )
 from nightshift_operator.facts import Observed
-from nightshift_operator.jobs import build_job, closing
+from nightshift_operator.jobs import build_job, closing, collecting
 from nightshift_operator.settings import Settings
 
 _log = structlog.get_logger()
@@ -91,7 +91,7 @@ class Applier:
                 await self._force_delete_pod(namespace, action)
             case CreateResultFiles():
                 for kind in ResultKind:
-                    await self._ensure_result_file(batch, kind)
+                    await self._ensure_result_file(batch, kind, action.reused)
             case ShowResultFile():
                 await self._patch_result_file(batch, action.kind, {"bytes": action.bytes})
             case FinishResultFile():
@@ -110,6 +110,7 @@ class Applier:
         checked = batch.status.input
         input_key = checked.key if checked else observed.input_key or ""
         job = closing(build_job(batch, action.step, action.model, input_key, self.settings), action.closes_at)
+        job = collecting(job, observed.origin)
         try:
             await self.cluster.create(JOB, job)
         except AlreadyExists:
@@ -138,13 +139,18 @@ class Applier:
 
     # result files
 
-    async def _ensure_result_file(self, batch: BatchJob, kind: ResultKind) -> StoredFile:
+    async def _ensure_result_file(self, batch: BatchJob, kind: ResultKind, reused: int) -> StoredFile:
         name = _result_name(batch, kind)
         spec = StoredFileSpec(
             filename=names.result_filename(batch.id, kind),
             purpose=_RESULT_PURPOSE,
             expires_after_seconds=batch.spec.output_expires_after_seconds,
-            source=FileSource(batch_name=batch.metadata.name, batch_uid=batch.metadata.uid, kind=kind),
+            source=FileSource(
+                batch_name=batch.metadata.name,
+                batch_uid=batch.metadata.uid,
+                kind=kind,
+                reused=reused or None if kind is ResultKind.OUTPUT else None,
+            ),
         )
         namespace = batch.metadata.namespace
         manifest = StoredFile.build({"name": name, "namespace": namespace}, spec)
@@ -165,7 +171,7 @@ class Applier:
         return StoredFile.parse(patched)
 
     async def _finish_result_file(self, batch: BatchJob, action: FinishResultFile) -> None:
-        await self._ensure_result_file(batch, action.kind)
+        await self._ensure_result_file(batch, action.kind, batch.reused)
         status = StoredFileStatus(
             phase=FilePhase.READY,
             bytes=action.sealed.bytes,

@@ -42,7 +42,9 @@ class ForceDeletePod:
 
 @dataclass(frozen=True)
 class CreateResultFiles:
-    """Make both result files known, still without a line."""
+    """Make both result files known, still without a line but for those that a rerun has taken over."""
+
+    reused: int = 0
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,9 @@ def _record(view: View, sealed: Sealed) -> Decision:
     phase = _END_OF[manifest.reason] if is_sound else Phase.FAILED
     update: dict[str, object] = {
         "counts": counts_of(manifest, total),
-        "usage": usage_of(manifest.usage) if manifest.completed + manifest.failed else None,
+        "usage": usage_of(manifest.usage)
+        if manifest.completed + manifest.failed > view.observed.batch.reused
+        else None,
         "output_file_id": _id_of(manifest.files.get(ResultKind.OUTPUT)),
         "error_file_id": _id_of(manifest.files.get(ResultKind.ERROR)),
     }

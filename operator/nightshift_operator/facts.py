@@ -117,12 +117,29 @@ class Sealed:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The batch that a rerun runs again, and what of it is needed.
+
+    Attributes:
+        input_file: the StoredFile that it names; None also if it is not there.
+        input_key: where its input lies in the bucket; None if its URI is not allowed.
+        output_file: None also if it is not there.
+    """
+
+    batch: BatchJob
+    input_file: StoredFile | None = None
+    input_key: str | None = None
+    output_file: StoredFile | None = None
+
+
+@dataclass(frozen=True)
 class Observed:
     """All that a decision rests on. What a phase does not ask for is not read and stays at its default.
 
     Attributes:
         input_file: the StoredFile that the batch names; None also if it is not there.
-        input_key: where the input lies in the bucket; None if its URI is not allowed.
+        input_key: where the input lies in the bucket, or will; None if its URI is not allowed.
+        origin: the batch that this one runs again; None also if it is not there.
         verdict: what is known of the input's lines; None if nobody has looked yet.
         models: the namespace's catalogue.
         run, seal, inspect: the Jobs of the steps.
@@ -135,6 +152,7 @@ class Observed:
     batch: BatchJob
     input_file: StoredFile | None = None
     input_key: str | None = None
+    origin: Origin | None = None
     verdict: Verdict | None = None
     models: tuple[HostedModel, ...] = ()
     run: Job | None = None

@@ -109,10 +109,12 @@ def _watch(view: View, job: Job) -> Decision:
     if status != view.status:
         return Decision(status=status, requeue_after_s=after_s)
     progress = view.observed.progress
-    if progress is None or not _is_further(progress, status.counts):
+    if progress is None:
         return Decision(requeue_after_s=after_s)
-    update = {"counts": counts_of(progress, status.counts.total), "usage": usage_of(progress.usage)}
-    copied = status.model_copy(update=update)
+    counts = counts_of(progress, status.counts.total, view.observed.batch.reused)
+    if not _is_further(counts, status.counts):
+        return Decision(requeue_after_s=after_s)
+    copied = status.model_copy(update={"counts": counts, "usage": usage_of(progress.usage)})
     return Decision(_newly_visible(status.counts, progress), copied, requeue_after_s=after_s, is_progress=True)
 
 
@@ -121,10 +123,10 @@ def _machine(view: View) -> dict[str, str | None]:
     return {"instance_type": node.instance_type, "gpu_type": node.gpu_type} if node else {}
 
 
-def _is_further(progress: State, counts: Counts) -> bool:
+def _is_further(new: Counts, old: Counts) -> bool:
     """Tell whether progress counts more than a status; neither count may fall."""
-    is_lower = progress.completed < counts.completed or progress.failed < counts.failed
-    return not is_lower and progress.completed + progress.failed > counts.completed + counts.failed
+    is_lower = new.completed < old.completed or new.failed < old.failed
+    return not is_lower and new.completed + new.failed > old.completed + old.failed
 
 
 def _newly_visible(counts: Counts, progress: State) -> tuple[Action, ...]:

@@ -97,9 +97,15 @@ class View:
     def stamped(self) -> BatchJobStatus:
         """The status with what every write of ours carries."""
         generation = self.observed.batch.metadata.generation
-        return self.status.model_copy(
-            update={"phase": self.observed.batch.phase, "deadline": self.deadline, "observed_generation": generation}
-        )
+        stamp = {"phase": self.observed.batch.phase, "deadline": self.deadline, "observed_generation": generation}
+        return self.status.model_copy(update=stamp | self._descent())
+
+    def _descent(self) -> dict[str, str | None]:
+        """What a rerun is known by besides its own name, from the first time that its origin is seen."""
+        origin = self.observed.origin
+        if origin is None or self.status.input_file_id is not None:
+            return {}
+        return {"rerun_of": self.status.rerun_of or origin.batch.id, "input_file_id": origin.batch.input_file_id}
 
     def saying(self, status: BatchJobStatus, *conditions: Says) -> BatchJobStatus:
         """A status with conditions set."""

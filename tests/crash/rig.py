@@ -142,6 +142,8 @@ class Rig:
     user: User
     ended: list[tuple[str, int]] = field(default_factory=list)
     """What ended, and how, before it was started again."""
+    when_begun: Callable[[], None] = lambda: None
+    """What a story calls that goes on from something it must have made before: what follows is what it is about."""
     _lines: list[dict[str, Any]] = field(default_factory=list)
     _read: int = 0
     _processors: dict[int, tuple[str, str]] = field(default_factory=dict)

@@ -6,6 +6,7 @@ Each time one process dies at one point, is started again, the story is told to 
 import inspect
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.crash.conftest import Rigs
 from tests.crash.failpoints import Moment, WatchedBucket, WatchedClient, WatchedCluster, arm, disarm, slug
 from tests.crash.rig import CONCURRENCY, Rig
 from tests.crash.stories import Story
-from tests.crash.table import EFFECTS, FENCED, STORIES, moments_of, rig_of
+from tests.crash.table import CONTINUED, EFFECTS, FENCED, STORIES, moments_of, rig_of
 from tests.e2e.installation import Stub
 
 READS = {"url", "get", "read", "head", "checksum", "list", "watch"}
@@ -75,9 +76,12 @@ def test_a_role_may_be_killed_at(rigs: Rigs, stub: Stub, effect: str, moment: Mo
     rig = rigs(rig_of(story))
     fired = rig.folder / "fired" / slug(effect, moment)
     fired.unlink(missing_ok=True)
-    arm(rig.folder, effect, moment)
+    rig.when_begun = partial(arm, rig.folder, effect, moment)
+    if story not in CONTINUED:
+        rig.when_begun()
     try:
         tell(story, rig, stub)
     finally:
         disarm(rig.folder, effect, moment)
+        rig.when_begun = lambda: None
     assert fired.exists(), f"{name_of(story)} does not reach it"

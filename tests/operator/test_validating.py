@@ -118,12 +118,6 @@ def test_an_input_by_a_uri_that_the_namespace_may_not_read_is_refused() -> None:
     assert refusal(observed(spec=BY_URI, input_file=None, input_key=None)) == ("invalid_request", "input_file_id")
 
 
-def test_a_rerun_is_refused_in_words_that_say_that_it_is_not_supported() -> None:
-    seen = observed(spec={"input": {"rerunOf": "batch-1"}}, input_file=None, input_key=None, verdict=None)
-    assert refusal(seen) == ("invalid_request", "input_file_id")
-    assert "not supported" in status_of(decided(seen)).errors[0].message
-
-
 def test_a_model_whose_server_is_started_for_the_batch_lets_it_run() -> None:
     server = a_model(service=None, server={"image": "vllm:1"})
     assert status_of(decided(observed(models=(server,)))).phase is Phase.IN_PROGRESS
