@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from nightshift_cli.port import NewBatch
-from nightshift_cli.views import BatchView, Condition, Document, ModelView, Problem, name_of
+from nightshift_cli.views import BatchView, Condition, Cost, Document, ModelView, Problem, name_of
 from nightshift_crds import names
 from nightshift_crds.lifecycle import Phase, Sealing, is_terminal
 from nightshift_crds.models import BatchInput, BatchJob, BatchJobSpec, HostedModel
@@ -30,7 +30,7 @@ def view_of_manifest(manifest: Document) -> BatchView:
         completed=status.counts.completed,
         failed=status.counts.failed,
         model=status.model or spec.model,
-        input=spec.input.file_id or spec.input.uri or f"rerun of {spec.input.rerun_of}",
+        input=batch.input_file_id or "",
         expires_at=_seconds(status.deadline),
         output_file_id=status.output_file_id or _file_of(batch, ResultKind.OUTPUT, status.counts.completed),
         error_file_id=status.error_file_id or _file_of(batch, ResultKind.ERROR, status.counts.failed),
@@ -43,8 +43,18 @@ def view_of_manifest(manifest: Document) -> BatchView:
         instance_type=status.instance_type,
         attempt=status.attempt,
         duration_s=(ended - started).total_seconds() if ended and started else None,
+        gpu_seconds=manifest.get("status", {}).get("gpuSeconds"),
+        cost=_cost_of(manifest.get("status", {})),
         rerun_of=spec.input.rerun_of,
     )
+
+
+def _cost_of(status: Document) -> Cost | None:
+    cost, tokens = status.get("cost"), status.get("usage", {}).get("totalTokens")
+    if cost is None:
+        return None
+    total = float(cost["total"])
+    return Cost(cost["currency"], total, total * 1_000_000 / tokens if tokens else None)
 
 
 def _file_of(batch: BatchJob, kind: ResultKind, lines: int) -> str | None:

@@ -14,6 +14,7 @@ from nightshift_cli.exits import Exit
 from nightshift_cli.manifests import parse_ref, view_of_manifest
 from nightshift_cli.over_kubernetes import OverKubernetes, find_namespace, open_kubernetes
 from nightshift_cli.port import NewBatch, Wanted
+from nightshift_cli.views import Cost
 from nightshift_crds.cluster import open_cluster
 from nightshift_crds.cluster.kube import Kubeconfig
 from nightshift_crds.cluster.port import BATCH_JOB, HOSTED_MODEL, Cluster, Manifest
@@ -255,7 +256,18 @@ def test_a_manifest_shows_what_the_api_would(service: OverKubernetes, runner: as
 def test_a_manifest_that_the_operator_has_not_seen_is_validating() -> None:
     metadata = {"name": "x", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
     seen = view_of_manifest({"metadata": metadata, "spec": {"input": {"rerunOf": "y"}, "endpoint": CHAT}})
-    assert (seen.status, seen.input, seen.rerun_of) == ("validating", "rerun of y", "y")
+    assert (seen.status, seen.input, seen.rerun_of, seen.cost) == ("validating", "", "y", None)
+
+
+@pytest.mark.parametrize(("tokens", "per_million"), [(2_000_000, 0.75), (0, None)])
+def test_a_manifest_tells_what_it_costs(tokens: int, per_million: float | None) -> None:
+    metadata = {"name": "x", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    cost = {"currency": "EUR", "total": "1.500000"}
+    status = {"cost": cost, "gpuSeconds": 90, "usage": {"totalTokens": tokens}}
+    seen = view_of_manifest(
+        {"metadata": metadata, "spec": {"input": {"uri": "gs://b/x"}, "endpoint": CHAT}, "status": status}
+    )
+    assert (seen.cost, seen.gpu_seconds) == (Cost("EUR", 1.5, per_million), 90)
 
 
 def test_a_name_may_be_written_as_kubectl_does() -> None:

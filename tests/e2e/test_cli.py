@@ -123,6 +123,24 @@ def test_what_is_written_so_far_is_whole_lines(start: Starter, tmp_path: Path) -
     assert shell.run("watch", batch_id).returncode == 12
 
 
+def test_a_batch_is_held_and_let_go_and_what_failed_is_run_again(start: Starter, tmp_path: Path) -> None:
+    installation = start("--concurrency", "4")
+    shell = Shell(installation, tmp_path)
+    batch_id, ids = shell.submit([f"slow:0.5 held {n}" for n in range(100)] + ["fail-once:400 again"])
+    wait_for_lines(installation, batch_id, 5)
+    shell("suspend", batch_id)
+    wait_until(lambda: not installation.pids("nightshift-processor run"), "the processor to go")
+    assert shell.show(batch_id)["status"] == "in_progress"
+    shell("resume", batch_id)
+    assert "100 completed, 1 failed of 101" in shell("watch", batch_id)
+    assert shell.run("suspend", batch_id).returncode == 6
+    told = shell("rerun", batch_id, "--watch", "--metadata", "try=2")
+    again = told.split()[0]
+    assert told.endswith(f"{again} completed: 101 completed, 0 failed of 101\n")
+    assert sorted(ids_of(tmp_path / f"{again}_output.jsonl")) == sorted(ids)
+    assert shell.show(again)["metadata"] == {"try": "2"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
