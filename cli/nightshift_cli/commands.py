@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from nightshift_cli.exits import ENDS, Exit
-from nightshift_cli.options import batches_argument, form_option, write_batches
+from nightshift_cli.options import batches_argument, form_option, write_batches, write_names
 from nightshift_cli.port import Page, Service, Wanted
 from nightshift_cli.tables import Form, render_details, render_document, render_models
 from nightshift_cli.views import BatchView
@@ -84,7 +84,7 @@ def models_command(service: Service, form: str) -> Exit:
     if form in {Form.JSON, Form.YAML}:
         click.echo(render_document(service.wrap([model.document for model in models]), Form(form)))
     elif form == Form.NAME:
-        click.echo("\n".join(model.name for model in models))
+        write_names(model.name for model in models)
     else:
         click.echo(render_models(models, is_wide=form == Form.WIDE))
     return Exit.DONE

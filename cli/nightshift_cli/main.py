@@ -60,7 +60,14 @@ def cli() -> None:
 @click.option(
     "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Port on 127.0.0.1; 0: a free one."
 )
-@click.option("--data-dir", type=click.Path(path_type=Path), default=_DATA_DIR, show_default=True)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default=_DATA_DIR,
+    show_default=True,
+    metavar="PATH",
+    help="Where everything of it is kept.",
+)
 @click.option("--api-key", "api_keys", multiple=True, metavar="KEY[=NAMESPACE]", help="Made and stored if absent.")
 @click.option("--model", "models", multiple=True, metavar="NAME=URL", required=True, help="A model and its server.")
 @click.option("--model-api-key", "model_keys", multiple=True, metavar="NAME=VARIABLE", help="Variable with its key.")

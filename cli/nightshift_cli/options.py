@@ -1,7 +1,7 @@
 """What commands have in common: options that mean the same everywhere, and how batches are written."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
@@ -54,6 +54,12 @@ def write_batches(service: Service, batches: Sequence[BatchView], form: Form) ->
     if form in {Form.JSON, Form.YAML}:
         click.echo(render_document(service.wrap([batch.document for batch in batches]), form))
     elif form is Form.NAME:
-        click.echo("\n".join(batch.ref for batch in batches))
+        write_names(batch.ref for batch in batches)
     else:
         click.echo(render_batches(batches, time.time(), is_wide=form is Form.WIDE))
+
+
+def write_names(names: Iterable[str]) -> None:
+    """Write a name a line; nothing at all for none, so that xargs does nothing."""
+    for name in names:
+        click.echo(name)

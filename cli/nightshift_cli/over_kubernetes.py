@@ -44,9 +44,11 @@ from nightshift_crds.errors import (
     Unauthenticated,
     Unavailable,
 )
+from nightshift_crds.lifecycle import is_terminal
 from nightshift_crds.logs import configure_logs
 from nightshift_crds.models import BatchJob
 from nightshift_crds.names import IdKind
+from nightshift_crds.reruns import find_obstacle
 
 _T = TypeVar("_T")
 _REQUESTS_PER_S = 50.0
@@ -136,8 +138,10 @@ class OverKubernetes:
     def rerun(self, ref: str, metadata: Mapping[str, str]) -> BatchView:
         """See the port."""
         batch = BatchJob.parse(self._find(ref))
-        if shown_phase(batch).lower() not in {"completed", "failed", "expired", "cancelled"}:
+        if not is_terminal(batch.phase):
             raise Conflict(f"A batch that is {shown_phase(batch).lower()} cannot be run again: wait for its end.")
+        if obstacle := find_obstacle(batch):
+            raise Conflict(obstacle.message)
         return view_of_manifest(self._run(self._cluster.create(BATCH_JOB, build_rerun(_make_name(), batch, metadata))))
 
     def models(self) -> Sequence[ModelView]:

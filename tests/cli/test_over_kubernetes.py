@@ -189,6 +189,13 @@ def test_a_rerun_is_a_batch_of_an_ended_one(service: OverKubernetes, runner: asy
     again = service.rerun(ref, {})
     assert (again.rerun_of, again.name, again.endpoint, again.is_suspended) == (ref, "nightly", CHAT, False)
     assert service.rerun(ref, {"batch-name": "other"}).name == "other"
+    whole = service.create(NEW).ref
+    move(runner, cluster, whole, "IN_PROGRESS")
+    move(runner, cluster, whole, "FINALIZING")
+    counts = {"total": 2, "completed": 2, "failed": 0}
+    move(runner, cluster, whole, "COMPLETED", counts=counts, outputFileId="file_x")
+    with pytest.raises(Conflict, match="Every row of the batch has a result"):
+        service.rerun(whole, {})
 
 
 def test_models_are_the_catalogue(service: OverKubernetes, runner: asyncio.Runner, cluster: Cluster) -> None:
