@@ -11,7 +11,7 @@ import click
 
 from nightshift_cli.exits import ENDS, Exit
 from nightshift_cli.options import batches_argument, form_option, write_batches, write_names
-from nightshift_cli.port import Page, Service, Wanted
+from nightshift_cli.port import Service, Wanted
 from nightshift_cli.tables import Form, render_details, render_document, render_models
 from nightshift_cli.views import BatchView
 from nightshift_cli.waiting import download_command, rerun_command, submit_command, watch_command
@@ -33,7 +33,7 @@ def list_command(  # noqa: PLR0913, PLR0917 - options are parameters
     page = service.list(Wanted(frozenset(statuses), None if is_all else limit, after))
     write_batches(service, page.batches, Form(form))
     if page.has_more:
-        click.echo(f"There are more: {_again(page)}", err=True)
+        click.echo(f"There are more: go on with --after {page.batches[-1].ref}, or take --all.", err=True)
     return Exit.DONE
 
 
@@ -108,8 +108,3 @@ def _each(service: Service, refs: Sequence[str], form: str, act: Callable[[str],
     """Do something to batches, one after the other, and show what they are then."""
     write_batches(service, [act(ref) for ref in refs], Form(form))
     return Exit.DONE
-
-
-def _again(page: Page) -> str:
-    program = click.get_current_context().find_root().info_name
-    return f"{program} list --after {page.batches[-1].ref}, or --all"

@@ -13,6 +13,7 @@ from click.shell_completion import ShellComplete
 
 from nightshift_cli.port import Service
 from nightshift_cli.programs import Program, add_commands, run
+from nightshift_crds.errors import Rejected
 
 _NO_FILES = ":4"
 """kubectl's word for: complete with these, and not with the names of files."""
@@ -20,9 +21,11 @@ _NO_FILES = ":4"
 
 @contextmanager
 def _open(context: str | None, namespace: str | None, kubeconfig: str | None) -> Iterator[Service]:
-    from nightshift_cli.over_kubernetes import open_kubernetes  # noqa: PLC0415 - half a second, --help must not
-    from nightshift_crds.cluster.kube import Kubeconfig  # noqa: PLC0415 - the same
-
+    try:
+        from nightshift_cli.over_kubernetes import open_kubernetes  # noqa: PLC0415 - half a second, --help must not
+        from nightshift_crds.cluster.kube import Kubeconfig  # noqa: PLC0415 - the same
+    except ModuleNotFoundError as error:
+        raise Rejected(f"{error}. Install it: pip install 'nightshift-batch[cli,kubernetes]'") from None
     with open_kubernetes(Kubeconfig(kubeconfig, context), namespace) as service:
         yield service
 

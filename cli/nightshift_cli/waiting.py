@@ -77,7 +77,7 @@ def download_command(  # noqa: PLR0913, PLR0917 - options are parameters
     """Fetch the results of a batch, also while it runs, or any file by its id.
 
     A download that broke off goes on where it was when the same command is given again. With --follow the lines stand
-    in the order in which they came; without, in that of the file on the server.
+    in the order in which they came, behind those that the file at --output has already.
     """
     path = output or Path(_name_file(what, is_errors))
     if path != STDOUT:

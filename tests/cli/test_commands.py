@@ -52,7 +52,7 @@ def test_a_list_is_filtered_and_says_whether_there_is_more(api: StubApi, shell: 
     assert (shell.out.split(), shell.err) == (["batch_1", "batch_2", "batch_4"], "")
     assert shell("list", "--status", "failed", "--limit", "1", "-o", "name") == 0
     assert shell.out.split() == ["batch_1"]
-    assert shell.err == "There are more: nightshift list --after batch_1, or --all\n"
+    assert shell.err == "There are more: go on with --after batch_1, or take --all.\n"
     assert shell("list", "--after", "batch_3", "--limit", "7") == 0
     assert "after=batch_3" in api.asked[-1]
     assert "limit=8" in api.asked[-1]

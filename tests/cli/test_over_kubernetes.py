@@ -341,6 +341,17 @@ def test_a_kubeconfig_or_a_context_that_is_not_there_is_told(
         pass
 
 
+def test_a_library_that_is_not_installed_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "nightshift_cli.over_kubernetes")
+    monkeypatch.setitem(sys.modules, "kubernetes.aio.config", None)
+    monkeypatch.setattr(sys, "argv", ["kubectl-nightshift", "list"])
+    with pytest.raises(SystemExit) as ended:
+        kubectl.main()
+    assert (ended.value.code, "nightshift-batch[cli,kubernetes]" in capsys.readouterr().err) == (2, True)
+
+
 def test_a_cluster_that_is_down_is_a_code_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,9 +21,9 @@ class Plugin:
     def __init__(self, release: Release, folder: Path) -> None:
         token = release.kubectl("create", "token", "tenant").strip()
         config = yaml.safe_load(release.kubernetes.kubeconfig.read_text())
-        context = {"name": "nightshift-tenant", "context": {"user": "tenant", "namespace": release.namespace}}
-        context["context"]["cluster"] = config["clusters"][0]["name"]
-        config |= {"users": [{"name": "tenant", "user": {"token": token}}], "contexts": [context]}
+        reached = {"user": "tenant", "namespace": release.namespace, "cluster": config["clusters"][0]["name"]}
+        contexts = [{"name": "nightshift-tenant", "context": reached}]
+        config |= {"users": [{"name": "tenant", "user": {"token": token}}], "contexts": contexts}
         path = folder / "kubeconfig"
         path.write_text(yaml.safe_dump(config | {"current-context": "nightshift-tenant"}))
         self._kubectl = release.tool("kubectl")[0]
