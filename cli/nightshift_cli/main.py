@@ -11,6 +11,7 @@ import click
 
 from nightshift_cli.port import Service
 from nightshift_cli.programs import Program, add_commands, run
+from nightshift_crds.errors import Rejected, Unavailable
 
 _DATA_DIR = Path.home() / ".local" / "share" / "nightshift"
 
@@ -91,6 +92,8 @@ def local(port: int, data_dir: Path, concurrency: int, **options: tuple[str, ...
     try:
         keys = setup.write_keys(directory, given)
         asyncio.run(supervise(Installation(directory, port, keys, models), os.environ))
+    except Unavailable as error:  # the file of resources: nobody else will mend it
+        raise Rejected(str(error)) from None
     finally:
         os.close(lock)
 
