@@ -3,7 +3,6 @@
 Pure.
 """
 
-
 from nightshift_crds.exits import Exit
 from nightshift_crds.judgement import batchable_names, find_errors, find_model, is_judged
 from nightshift_crds.lifecycle import Phase, Sealing
