@@ -157,7 +157,7 @@ def _next_attempt(view: View, why: Says, *actions: Action, failed: bool) -> Deci
     update = {"failed_attempts": failures, "attempt": status.attempt + 1}
     status = view.saying(status.model_copy(update=update | _FORGOTTEN), replace(why, reason=Reason.RETRYING))
     event = Event("Retrying", f"{why.message} This is attempt {status.attempt}.", warning=True) if failed else None
-    return view.to(status, *actions, event=event)
+    return replace(view.to(status, *actions, event=event), retry=why.reason if failed else None)
 
 
 def _fail(view: View, error: BatchError, why: Says | None = None) -> Decision:
