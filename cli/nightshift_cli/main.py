@@ -47,14 +47,15 @@ def local(port: int, data_dir: Path, concurrency: int, **options: tuple[str, ...
     Settings of the roles are taken from the environment, as NIGHTSHIFT_... (docs/settings.md).
     """
     model_keys = parse_model_keys(options["model_keys"], os.environ)
-    models = parse_models(options["models"], model_keys, concurrency, LocalSettings.load(os.environ).endpoints)
+    settings = LocalSettings.load(os.environ)
+    models = parse_models(options["models"], model_keys, concurrency, settings.endpoints)
     given = parse_keys(options["api_keys"])
     directory = DataDir(data_dir.absolute())
     configure_logs("local")
     lock = lock_data_dir(directory)
     try:
         keys = write_keys(directory, given)
-        asyncio.run(supervise(Installation(directory, port, keys, models), os.environ))
+        asyncio.run(supervise(Installation(directory, port, keys, models, settings.metrics_port), os.environ))
     finally:
         os.close(lock)
 
