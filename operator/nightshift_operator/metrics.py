@@ -128,6 +128,14 @@ class Metrics:
         self._swept = page.gauge("sweep_last_seconds", "When the last sweep was done, as Unix time.")
         self._orphans = page.gauge("orphans", "Objects of the bucket that belong to nothing any more.")
         self._orphan_bytes = page.gauge("orphan_bytes", "Their size in bytes.")
+        self._begin()
+
+    def _begin(self) -> None:
+        """Show what has not been counted yet as 0: Prometheus takes the first value that it sees for no increase."""
+        for result in ("done", "conflict", "unavailable", "failed"):
+            self._reconciles.labels(result)
+        for reason in ("not_our_bucket", "too_many_orphans"):
+            self._refusals.labels(reason)
 
     # batches
 

@@ -12,7 +12,6 @@ from typing import Any
 import uvicorn
 
 from nightshift_api.main import build_config
-from nightshift_api.metrics import Metrics
 from tests.api.harness import KEY, Api, make_settings, open_api
 
 AUTHORIZATION = f"Authorization: Bearer {KEY}\r\n".encode()
@@ -117,7 +116,7 @@ async def open_served(folder: Path, send_bytes: int | None = None, **settings: A
     """Start the API on a port."""
     async with (
         open_api(folder, **settings) as api,
-        serving(build_config(api.app, make_settings(folder, **settings), Metrics()), send_bytes) as (port, server),
+        serving(build_config(api.app, make_settings(folder, **settings), api.metrics), send_bytes) as (port, server),
     ):
         served = Served(api, port, server)
         try:

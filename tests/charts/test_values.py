@@ -13,12 +13,12 @@ from nightshift_operator.settings import Settings as OperatorSettings
 from tests.charts.helm import BUCKET, CHART, environment_of, render, run_helm
 
 ROLES: dict[str, type[Settings]] = {"api": ApiSettings, "operator": OperatorSettings}
-MEANT_FOR_LOCAL = {"host", "listen_fd", "ready_leases"}
+MEANT_FOR_LOCAL = {"host", "listen_fd", "metrics_host", "ready_leases"}
 OWN = {
-    "api": {"cluster", "bucket", "installation", "port", "api_keys_file", "marks_lease"},
+    "api": {"cluster", "bucket", "installation", "port", "api_keys_file", "marks_lease", "metrics_port"},
     "operator": {
         "cluster", "bucket", "installation", "lease", "holder", "image", "service_account", "image_pull_secrets",
-        "priority_class", "probe_port",
+        "priority_class", "probe_port", "metrics_port", "processor_metrics_port",
     },
 }  # fmt: skip
 """Settings that the chart makes of other values."""
@@ -44,7 +44,7 @@ def test_every_setting_of_a_role_is_a_value_or_made_by_the_chart(role: str) -> N
 
 def test_a_setting_that_both_roles_have_is_said_once_and_means_the_same_to_both() -> None:
     both = {field for field in ApiSettings.model_fields if field in OperatorSettings.model_fields}
-    assert set(SHARED) == {to_camel(field) for field in both - OWN["api"]}
+    assert set(SHARED) == {to_camel(field) for field in both - OWN["api"] - MEANT_FOR_LOCAL}
     for field in both:
         ours, theirs = ApiSettings.model_fields[field], OperatorSettings.model_fields[field]
         assert (ours.annotation, ours.default) == (theirs.annotation, theirs.default)

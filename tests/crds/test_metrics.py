@@ -62,7 +62,8 @@ def test_a_page_is_shown_as_long_as_the_role_works_in_both_forms(unused_tcp_port
     with showing(page, settings(unused_tcp_port)):
         assert "\nnightshift_sent_total 1.0\n" in fetch(unused_tcp_port)
         text = fetch(unused_tcp_port, "application/openmetrics-text; version=1.0.0")
-        assert {"nightshift_sent", "process_cpu_seconds"} <= {f.name for f in text_string_to_metric_families(text)}
+        families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+        assert {"nightshift_sent", "process_cpu_seconds"} <= {family.name for family in families}
     with pytest.raises(URLError):
         fetch(unused_tcp_port)
 

@@ -130,7 +130,9 @@ async def test_passes_are_counted_by_their_result(
     with capture_logs():
         await operator._pass(key)
         await operator._pass(key)
-    assert counted(metrics, "reconcile_seconds_count") == {(result,): 1, ("done",): 1}
+    others = {("conflict",), ("unavailable",), ("failed",)} - {(result,)}
+    passes = {(result,): 1, ("done",): 1} | dict.fromkeys(others, 0)
+    assert counted(metrics, "reconcile_seconds_count") == passes
 
 
 def test_models_beyond_the_limit_are_one() -> None:
@@ -224,7 +226,7 @@ async def test_sweeps_that_are_refused_are_counted_by_the_reason(world: World, m
     sweep = world.sweep()
     sweep.metrics = metrics
     await sweep.run_once(world.clock())
-    assert counted(metrics, "sweep_refusals_total") == {("not_our_bucket",): 1}
+    assert counted(metrics, "sweep_refusals_total") == {("not_our_bucket",): 1, ("too_many_orphans",): 0}
 
 
 @pytest.mark.parametrize("error", [Unavailable("away"), RuntimeError("bug")])
