@@ -193,6 +193,7 @@ class Connection(HttpToolsProtocol):
         if not self.is_idle:
             self.transport.abort()
             return
+        self._metrics.refused(status)
         self.transport.write(_render(respond(status, message)))
         if self.transport.can_write_eof():  # not over TLS, where the length of the answer tells its end
             self.transport.write_eof()

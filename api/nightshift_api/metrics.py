@@ -56,6 +56,10 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
         self._times.labels(method, route).observe(took_s)
 
+    def refused(self, status: int) -> None:
+        """Count what was refused before it was a request."""
+        self._requests.labels(OTHER, OTHER, str(status)).inc()
+
     def carried(self, route: str, received: int, sent: int) -> None:
         """Count the bytes of bodies."""
         self._received.labels(route).inc(received)

@@ -60,6 +60,4 @@ class Trace:
                 self._metrics.served(method, route, status, took_s)
                 self._metrics.carried(route, received, sent)
                 _log.info("http.request", method=method, path=path, status=status, ms=round(took_s * 1000, 1))
-                structlog.contextvars.unbind_contextvars(
-                    "batch"
-                )  # whoever found out which one it is about has bound it
+                structlog.contextvars.unbind_contextvars("batch")  # bound by whoever found out which one it is

@@ -107,3 +107,11 @@ async def test_lines_about_a_batch_say_which(api: Api) -> None:
         (f"{prefix}/{batch['id']}/cancel", batch["id"]),
         (prefix, None),
     ]
+
+
+async def test_what_is_refused_before_it_is_a_request_is_counted_too(tmp_path: Path) -> None:
+    async with open_served(tmp_path, max_header_bytes=2_000) as served:
+        line = await served.connect()
+        await line.send(b"GET /" + b"x" * 2_000)
+        assert (await line.answer()).status == 431
+        assert counted(served.api.metrics, "http_requests_total")[OTHER, OTHER, "431"] == 1
