@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from uuid import UUID
 
 from nightshift_api.admission import Admission
 from nightshift_api.lists import Lists
+from nightshift_api.metrics import Metrics
 from nightshift_api.settings import Settings
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.cluster.port import Cluster
@@ -28,6 +29,7 @@ class Context:
     settings: Settings
     now: Callable[[], datetime] = _now
     randomness: Callable[[int], bytes] = os.urandom
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def cluster(self) -> Cluster:

@@ -21,6 +21,7 @@ from nightshift_processor.choosing import Standing, choose, judge, slice_of
 from nightshift_processor.outcome import Outcome
 from nightshift_processor.settings import RunSettings
 from nightshift_processor.spool import Spool
+from nightshift_processor.tally import Tally
 from nightshift_processor.writer import SliceLog, SliceWriter, insist, pumping
 
 _log = structlog.get_logger()
@@ -57,6 +58,7 @@ class Share:
     settings: RunSettings
     bucket: Bucket
     spool: Spool
+    tally: Tally
     writers: AsyncExitStack
     broken: "asyncio.Future[None]"
     _fresh: deque[int] = field(default_factory=deque)
@@ -150,6 +152,7 @@ class Share:
             flush_interval_s=self.settings.flush_interval_s,
             flush_bytes=self.settings.flush_bytes,
             give_up_after_s=self.settings.give_up_after_s,
+            tally=self.tally,
         )
 
     async def _begin(self, slice_no: int, writer: SliceWriter) -> None:
@@ -169,7 +172,7 @@ class Share:
 
 
 @asynccontextmanager
-async def open_share(settings: RunSettings, bucket: Bucket, spool: Spool) -> AsyncIterator[Share]:
+async def open_share(settings: RunSettings, bucket: Bucket, spool: Spool, tally: Tally) -> AsyncIterator[Share]:
     """Open the share of a pod. Leaving it makes durable what has arrived, and ends no slice that is not done.
 
     Raises:
@@ -178,7 +181,7 @@ async def open_share(settings: RunSettings, bucket: Bucket, spool: Spool) -> Asy
     """
     broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     async with AsyncExitStack() as writers:
-        share = Share(settings, bucket, spool, writers, broken)
+        share = Share(settings, bucket, spool, tally, writers, broken)
         try:
             yield share
         finally:

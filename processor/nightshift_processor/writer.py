@@ -34,6 +34,7 @@ from nightshift_crds.records import (
 from nightshift_crds.slicelog import Tail, read_header
 from nightshift_processor.choosing import Standing, judge
 from nightshift_processor.outcome import Outcome
+from nightshift_processor.tally import Tally
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -57,6 +58,7 @@ class SliceLog:
     flush_interval_s: float
     flush_bytes: int
     give_up_after_s: float
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass
@@ -192,6 +194,8 @@ class SliceWriter:
         if await self._append(header, [*pending.outputs, *pending.errors]) is not None:
             raise Fenced(f"another writer has slice {self._log.slice_no}")
         self._state = header.state
+        size = header.output_length + header.error_length
+        self._log.tally.flush(len(pending.outputs), len(pending.errors), pending.usage, size)
         await self._report(0 if kind is RecordKind.END else len(pending.items))  # nobody works at what has ended
 
     def _sum(self, pending: _Pending) -> State:

@@ -116,7 +116,7 @@ async def open_served(folder: Path, send_bytes: int | None = None, **settings: A
     """Start the API on a port."""
     async with (
         open_api(folder, **settings) as api,
-        serving(build_config(api.app, make_settings(folder, **settings)), send_bytes) as (port, server),
+        serving(build_config(api.app, make_settings(folder, **settings), api.metrics), send_bytes) as (port, server),
     ):
         served = Served(api, port, server)
         try:
