@@ -60,7 +60,7 @@ class Share:
     spool: Spool
     writers: AsyncExitStack
     broken: "asyncio.Future[None]"
-    _fresh: "array[int]" = field(default_factory=lambda: array("Q"))
+    _fresh: "array[int]" = field(default_factory=lambda: array("I"))
     """Lines that have not been in hand, the next one last: as objects they would take ten times the memory."""
     _again: deque[tuple[Part, int]] = field(default_factory=deque)
     _newest: Part | None = None
@@ -157,7 +157,7 @@ class Share:
     async def _begin(self, slice_no: int, writer: SliceWriter) -> None:
         run = slice_of(len(self.spool), self.settings.slices, slice_no)
         last_first = reversed(self.spool.order[run])
-        self._fresh = array("Q", (item for item in last_first if not writer.is_done(item)))
+        self._fresh = array("I", (item for item in last_first if not writer.is_done(item)))
         self._newest = Part(writer, len(self._fresh))
         _log.info("slice.claimed", slice=slice_no, lines=len(self._fresh))
         self._begun.append(writer)

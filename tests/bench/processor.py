@@ -68,7 +68,7 @@ class Batches:
 
     def run(self, content: bytes) -> Sample:
         """Run one, see that every line has its result, and give what it took."""
-        bucket = self.folder / "bucket"
+        bucket = self.folder / "bucket-of-batches"
         path = bucket / _INPUT
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
