@@ -454,7 +454,7 @@ def compact(body: bytes) -> bytes:
     Raises:
         msgspec.DecodeError: it is no JSON.
     """
-    has_breaks = _LF in body or _CR in body  # numbers: to look for bytes of one byte takes ten times as long
+    has_breaks = _LF in body or _CR in body  # as numbers: `in` looks for bytes in several times the time
     return msgspec.json.format(body, indent=-1) if has_breaks else body
 
 
