@@ -158,8 +158,12 @@ fuzz: schemathesis ## The API against its description for FUZZ_S seconds (600), 
 	@$(PYTEST) -q --hypothesis-profile=deep --timeout=3600 $(PROPERTIES)
 	@FUZZ_S=$(FUZZ_S) HAMMER_S=60 $(PYTEST) -q -s tests/e2e/test_tenants.py tests/e2e/test_description.py
 
+.PHONY: peers
+peers: # whom we are measured against
+	@command -v nginx >/dev/null && command -v wrk >/dev/null || { apt-get update -qq && apt-get install -qqy --no-install-recommends nginx wrk; } || { echo "install nginx and wrk first"; exit 1; }
+
 .PHONY: bench
-bench: orjson ## Measure against floors, where nothing else runs (ARGS=--even-if-busy prints without judging)
+bench: orjson peers ## Measure against floors, where nothing else runs (ARGS=--even-if-busy prints without judging)
 	@PYTHONPATH=$(ORJSON) $(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: generate

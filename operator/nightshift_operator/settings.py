@@ -97,7 +97,7 @@ class Settings(CommonSettings):
 
     flush_interval_s: Annotated[float, Field(gt=0)] = 0.5
     """Seconds after which a processor makes results durable. 5 suits a cloud bucket."""
-    flush_bytes: Annotated[int, Field(ge=1)] = 4 * MIB
+    flush_bytes: Annotated[int, Field(ge=1)] = MIB
     """Bytes of results that a processor makes durable without waiting. 8 MiB suits a cloud bucket."""
     slices_per_shard: Annotated[int, Field(ge=1, le=1_024)] = 8
     """Parts of a batch for each of its processors, where there are several: one that is done takes the next part. More

@@ -22,7 +22,7 @@ from nightshift_processor.client import Answer, ModelClient, NoAnswer, open_clie
 from nightshift_processor.metrics import RunPage
 from nightshift_processor.outcome import Asked, conclude
 from nightshift_processor.pacing import paced
-from nightshift_processor.retry import Tries, is_turn_over, next_delay
+from nightshift_processor.retry import Tries, is_served, is_turn_over, next_delay
 from nightshift_processor.settings import RunSettings
 from nightshift_processor.share import Share, open_share
 from nightshift_processor.spool import InputChanged, Spool, fill_spool
@@ -112,7 +112,12 @@ class _Dispatch:
         """Send a line until its result stands; None if others shall go first meanwhile."""
         tries = self.tries.pop(item, Tries())
         while True:
-            result = await self._post(body)
+            try:
+                result: Answer | NoAnswer = await self.client.post(body)
+            except NoAnswer as no_answer:
+                result = no_answer
+            if is_served(result):
+                return result
             tries = tries.after(result)
             delay_s = next_delay(result, tries, self.settings.max_tries, random.random())  # noqa: S311 - jitter
             if delay_s is None:
@@ -122,9 +127,3 @@ class _Dispatch:
             if is_turn_over(tries):
                 self.tries[item] = tries
                 return None
-
-    async def _post(self, body: bytes) -> Answer | NoAnswer:
-        try:
-            return await self.client.post(body)
-        except NoAnswer as no_answer:
-            return no_answer

@@ -109,7 +109,7 @@ class RunSettings(SpoolSettings, MetricsSettings):
     """Which of these pods it is, as Kubernetes tells it in JOB_COMPLETION_INDEX."""
     flush_interval_s: Annotated[float, Field(gt=0)] = 0.5
     """Seconds after which results are made durable. After a SIGKILL this much may reach the model again."""
-    flush_bytes: Annotated[int, Field(ge=1)] = 4 * MIB
+    flush_bytes: Annotated[int, Field(ge=1)] = MIB
     """Bytes of results that are made durable without waiting; about twice as much is held in memory."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 600
     """Seconds that the model server gets for one answer."""

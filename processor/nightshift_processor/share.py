@@ -6,6 +6,7 @@ without a result stays here.
 """
 
 import asyncio
+from array import array
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -61,7 +62,8 @@ class Share:
     tally: Tally
     writers: AsyncExitStack
     broken: "asyncio.Future[None]"
-    _fresh: deque[int] = field(default_factory=deque)
+    _fresh: "array[int]" = field(default_factory=lambda: array("I"))
+    """Lines that have not been in hand, the next one last: as objects they would take ten times the memory."""
     _again: deque[tuple[Part, int]] = field(default_factory=deque)
     _newest: Part | None = None
     _begun: list[SliceWriter] = field(default_factory=list)
@@ -73,7 +75,7 @@ class Share:
 
     def take(self) -> tuple[Part, int] | None:
         """Give the next line of the newest slice; None if all of them have been in hand."""
-        return (self._newest, self._fresh.popleft()) if self._newest and self._fresh else None
+        return (self._newest, self._fresh.pop()) if self._newest and self._fresh else None
 
     async def find(self) -> tuple[Part, int] | None:
         """Give the next line, of a further slice if need be; None if there is nothing left to do for one more."""
@@ -157,7 +159,8 @@ class Share:
 
     async def _begin(self, slice_no: int, writer: SliceWriter) -> None:
         run = slice_of(len(self.spool), self.settings.slices, slice_no)
-        self._fresh.extend(item for item in self.spool.order[run] if not writer.is_done(item))
+        last_first = reversed(self.spool.order[run])
+        self._fresh = array("I", (item for item in last_first if not writer.is_done(item)))
         self._newest = Part(writer, len(self._fresh))
         _log.info("slice.claimed", slice=slice_no, lines=len(self._fresh))
         self._begun.append(writer)

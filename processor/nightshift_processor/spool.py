@@ -47,8 +47,14 @@ class Spool:
         return len(self._starts)
 
     def read(self, item: int) -> bytes:
-        """Read a line, and what stands behind it for the next call; the file must be whole."""
+        """Read a line; the file must be whole.
+
+        In the order of the file what stands behind it is read with it. In another one that would be for nothing.
+        """
         start, end = self._starts[item], self._ends[item]
+        if self._sorter:
+            line = os.pread(self._file.fileno(), end - start, start)
+            return request_of(line, is_first=start == 0)
         if not self._block_start <= start <= end <= self._block_start + len(self._block):
             self._block = os.pread(self._file.fileno(), max(end - start, _AHEAD_BYTES), start)
             self._block_start = start

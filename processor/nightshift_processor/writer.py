@@ -102,7 +102,7 @@ class SliceWriter:
         while header is None or self._may_follow(header):
             self._state = header.state if header else State()
             claim = Header(kind=RecordKind.CLAIM, writer=self._writer, by=self._log.by, state=self._state)
-            header = await self._append(claim, [])
+            header = await self._append(encode_record(claim))
             if header is None:
                 await self._begin()
                 return True
@@ -191,12 +191,14 @@ class SliceWriter:
             output_length=sum(map(len, pending.outputs)),
             error_length=sum(map(len, pending.errors)),
         )
-        if await self._append(header, [*pending.outputs, *pending.errors]) is not None:
+        record, lines = encode_record(header, [*pending.outputs, *pending.errors]), len(pending.items)
+        done = (len(pending.outputs), len(pending.errors), pending.usage)
+        del pending  # while it is written the record alone is held
+        if await self._append(record) is not None:
             raise Fenced(f"another writer has slice {self._log.slice_no}")
         self._state = header.state
-        size = header.output_length + header.error_length
-        self._log.tally.flush(len(pending.outputs), len(pending.errors), pending.usage, size)
-        await self._report(0 if kind is RecordKind.END else len(pending.items))  # nobody works at what has ended
+        self._log.tally.flush(*done, len(record))
+        await self._report(0 if kind is RecordKind.END else lines)  # nobody works at what has ended
 
     def _sum(self, pending: _Pending) -> State:
         state = self._state
@@ -209,11 +211,10 @@ class SliceWriter:
             done=self._ledger.pack(),
         )
 
-    async def _append(self, header: Header, lines: list[bytes]) -> Header | None:
+    async def _append(self, record: bytes) -> Header | None:
         """Write the next record; the header of another writer's record if that stands there instead."""
         seq = self._seq + 1
         key = names.record_key(self._log.batch_uid, self._log.slice_no, seq)
-        record = encode_record(header, lines)
         found = await insist(lambda: self._create(key, record), key, self._log.give_up_after_s)
         self._seq = seq
         return found if found is not None and found.writer != self._writer else None
