@@ -88,6 +88,7 @@ class SliceWriter:
         self._room.set()
         self._closing: RecordKind | None = None
         self._reported = time.monotonic()
+        self._reported_lines = 0
 
     async def claim(self, tail: Tail | None) -> bool:
         """Take the log over, behind whatever stands in it; False if its slice has ended or is another pod's.
@@ -117,7 +118,8 @@ class SliceWriter:
     async def _begin(self) -> None:
         self._claim = self._seq
         self._ledger = Ledger.unpack(self._state.done, self._log.items)
-        await self._report(0)
+        self._reported_lines = self._state.completed + self._state.failed
+        await self._report()
 
     def is_done(self, item: int) -> bool:
         """Tell whether the log held the result of an item when it was claimed, or has taken it since."""
@@ -191,14 +193,20 @@ class SliceWriter:
             output_length=sum(map(len, pending.outputs)),
             error_length=sum(map(len, pending.errors)),
         )
-        record, lines = encode_record(header, [*pending.outputs, *pending.errors]), len(pending.items)
+        record = encode_record(header, [*pending.outputs, *pending.errors])
         done = (len(pending.outputs), len(pending.errors), pending.usage)
         del pending  # while it is written the record alone is held
         if await self._append(record) is not None:
             raise Fenced(f"another writer has slice {self._log.slice_no}")
         self._state = header.state
         self._log.tally.flush(*done, len(record))
-        await self._report(0 if kind is RecordKind.END else lines)  # nobody works at what has ended
+        if not self._is_pressed():
+            await self._report(has_ended=kind is RecordKind.END)
+
+    def _is_pressed(self) -> bool:
+        """Tell whether the next record is due already, which can be reported with this one, and not too late."""
+        is_next_due = self._pending.size >= self._log.flush_bytes and self._closing is None
+        return is_next_due and time.monotonic() - self._reported < self._log.flush_interval_s
 
     def _sum(self, pending: _Pending) -> State:
         state = self._state
@@ -227,11 +235,12 @@ class SliceWriter:
             return await read_header(self._log.bucket, key)
         return None
 
-    async def _report(self, lines: int) -> None:
-        """Rewrite the progress; one that is lost is made up for by the next."""
+    async def _report(self, *, has_ended: bool = False) -> None:
+        """Rewrite the progress; one that is lost is made up for by the next. Nobody works at what has ended."""
         now = time.monotonic()
-        rate = lines / max(now - self._reported, 1e-3)
-        self._reported = now
+        lines = self._state.completed + self._state.failed
+        rate = 0.0 if has_ended else (lines - self._reported_lines) / max(now - self._reported, 1e-3)
+        self._reported, self._reported_lines = now, lines
         progress = Progress(seq=self._seq, state=self._state, rate=round(rate, 1))
         key = names.progress_key(self._log.batch_uid, self._log.slice_no, self._claim)
         try:

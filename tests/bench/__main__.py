@@ -25,13 +25,14 @@ def contests(folder: Path, core_hour: float) -> Iterator[Contest]:
 
 
 def measure(options: argparse.Namespace) -> list[Result]:
-    """Run the contests in which a row is asked for."""
-    results = []
+    """Run the contests in which a row is asked for, and keep what has been measured after each."""
+    results: list[Result] = []
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         for contest in contests(Path(folder), options.core_hour):
             if any(options.only in row.name for row in contest.rows):
                 print(f"... {contest.rows[0].name}", file=sys.stderr)
                 results += run(contest, options.rounds)
+                report.write(report.build_report(results, report.read(options.output)), options.output)
     return results
 
 
@@ -50,10 +51,8 @@ def main() -> int:
         parser.error("one core is for us, another for whom we talk to")
     results = measure(options)
     print(report.render(report.build_report(results)))
-    whole = report.build_report(results, report.read(options.output))
-    report.write(whole, options.output)
     if options.publish:
-        report.publish(whole)
+        report.publish(report.build_report(results, report.read(options.output)))
     return 0 if options.even_if_busy else exit_code(results)
 
 

@@ -5,6 +5,7 @@ round, and what their ratio must come to. The contests themselves stand in modul
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -166,7 +167,12 @@ def _tries(contest: Contest) -> list[tuple[Samples, float]]:
         before = _Cpu.now()
         samples = contest.measure()
         tried.append((samples, before.busy_until(_Cpu.now())))
+        print(f"    others {tried[-1][1]:.0%}", *map(_render_sample, samples.items()), file=sys.stderr)
     return tried
+
+
+def _render_sample(side: tuple[str, Sample]) -> str:
+    return f"{side[0]}: {', '.join(f'{value:.4g} {name}' for name, value in side[1].items())};"
 
 
 @dataclass(frozen=True)
