@@ -1,8 +1,9 @@
 """What every endpoint is given: the two ports, the lists, the settings, and the world's clock and dice."""
 
+import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from uuid import UUID
@@ -28,6 +29,8 @@ class Context:
     settings: Settings
     now: Callable[[], datetime] = _now
     randomness: Callable[[int], bytes] = os.urandom
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when this process is to end: what would go on for ever ends then."""
 
     @property
     def cluster(self) -> Cluster:

@@ -46,11 +46,24 @@ async def serve(settings: Settings) -> None:
     async with open_cluster(settings.cluster) as cluster, open_bucket(settings.bucket) as bucket:
         await claim_bucket(bucket, settings)
         async with following(cluster, settings) as lists:
-            app = build_app(Context(lists, bucket, settings), Keyring(settings.api_keys_file))
-            config = build_config(app, settings)
+            context = Context(lists, bucket, settings)
+            config = build_config(build_app(context, Keyring(settings.api_keys_file)), settings)
             async with keeping_certificate(config.ssl, settings):
                 _log.info("api.started", port=settings.port)
-                await uvicorn.Server(config).serve(sockets=inherited_sockets(settings))
+                await Server(config, context.closing).serve(sockets=inherited_sockets(settings))
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which says that it is about to end before it waits for answers to: a stream of events has no end."""
+
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests end."""
+        self._closing.set()
+        await super().shutdown(sockets)
 
 
 def build_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:

@@ -3,6 +3,7 @@
 Pure.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
@@ -22,6 +23,9 @@ from nightshift_crds.lifecycle import Phase, is_terminal
 from nightshift_crds.models import BatchJob, BatchJobStatus, FilePhase, StoredFile, TokenUsage
 from nightshift_crds.names import IdKind, ResultKind
 from nightshift_crds.records import State, usage_of
+
+NAME_KEYS = ("cast.ai/batch-name", "batch-name")
+"""Metadata that names a batch: the guide's key, and one that names no vendor."""
 
 # --- a batch ----------------------------------------------------------------------------------------------------------
 
@@ -53,6 +57,11 @@ def render_batch(batch: BatchJob, state: State | None, window_s: int) -> BatchOb
         usage=_render_usage(status, state),
         metadata=batch.spec.metadata,
     )
+
+
+def display_name(metadata: Mapping[str, str] | None) -> str | None:
+    """Give the name that a person has given a batch (contract 15 row 19)."""
+    return next((text for key in NAME_KEYS if (text := (metadata or {}).get(key))), None)
 
 
 def visible_phase(batch: BatchJob) -> Phase:

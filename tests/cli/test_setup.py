@@ -153,7 +153,7 @@ def test_keys_are_stored_by_hash_alone(data_dir: DataDir) -> None:
     assert write_keys(data_dir, {"sk-1": "team-a"}) == {"sk-1": "team-a"}
     content = data_dir.keys_file.read_bytes()
     assert b"sk-1" not in content
-    assert keys.parse_keys(content) == {keys.hash_key("sk-1"): "team-a"}
+    assert keys.parse_keys(content).namespaces == {keys.hash_key("sk-1"): "team-a"}
     assert not data_dir.own_key.exists()
 
 

@@ -1,0 +1,99 @@
+"""The files of the page, held in memory, small on the wire, and with all the headers that keep a browser strict."""
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+STATIC = Path(__file__).parent / "static"
+_TYPES: Mapping[str, str] = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".woff2": "font/woff2",
+    ".txt": "text/plain; charset=utf-8",
+}
+_IS_PACKED = frozenset({".woff2"})
+_POLICY: Mapping[str, str] = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self'",
+    "font-src": "'self'",
+    "connect-src": "'self'",
+    "form-action": "'none'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "lit-html",
+}
+"""No text can become a script: strings are refused where scripts could come from, but for the templates of lit-html."""
+HEADERS: Mapping[str, str] = {
+    "content-security-policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "cache-control": "no-cache",
+    "vary": "accept-encoding",
+}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file as it is sent; `packed` by gzip, where that makes it smaller."""
+
+    media_type: str
+    plain: bytes
+    packed: bytes | None
+
+    @property
+    def etag(self) -> str:
+        """Name the bytes."""
+        return f'"{sha256(self.plain).hexdigest()[:32]}"'
+
+
+def load_assets(folder: Path) -> dict[str, Asset]:
+    """Read all files of a folder, by their path in it."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix in _TYPES)
+    return {path.relative_to(folder).as_posix(): _load(path) for path in found}
+
+
+def _load(path: Path) -> Asset:
+    plain = path.read_bytes()
+    packed = None if path.suffix in _IS_PACKED else gzip.compress(plain, mtime=0)
+    return Asset(_TYPES[path.suffix], plain, packed)
+
+
+class Pages:
+    """Serves them."""
+
+    def __init__(self) -> None:
+        self._assets = load_assets(STATIC)
+
+    async def page(self, request: Request) -> Response:
+        """Show the page; which view of it is said by the path, and read there."""
+        return _answer(request, self._assets["index.html"])
+
+    async def asset(self, request: Request) -> Response:
+        """Give one of the page's files."""
+        asset = self._assets.get(request.path_params["path"])
+        if asset is None:
+            raise HTTPException(404)
+        return _answer(request, asset)
+
+
+def _answer(request: Request, asset: Asset) -> Response:
+    if request.headers.get("if-none-match") == asset.etag:
+        return Response(status_code=304, headers={**HEADERS, "etag": asset.etag})
+    if asset.packed and "gzip" in request.headers.get("accept-encoding", ""):
+        headers = {**HEADERS, "etag": asset.etag, "content-encoding": "gzip"}
+        return Response(asset.packed, headers=headers, media_type=asset.media_type)
+    return Response(asset.plain, headers={**HEADERS, "etag": asset.etag}, media_type=asset.media_type)
