@@ -1,5 +1,6 @@
 """The Batches API: create, get, list, cancel (contract 4)."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -9,6 +10,7 @@ from starlette.responses import Response
 from nightshift_api.bodies import read_body
 from nightshift_api.caller import namespace_of
 from nightshift_api.context import Context
+from nightshift_api.details import Live
 from nightshift_api.idempotency import claim, find_claimed, hash_asked, parse_key
 from nightshift_api.index import Query
 from nightshift_api.joining import Joining
@@ -29,7 +31,7 @@ from nightshift_crds.errors import AlreadyExists, Conflict, Missing, NotFound, R
 from nightshift_crds.lifecycle import Phase, Sealing, is_terminal
 from nightshift_crds.models import BatchInput, BatchJob, BatchJobSpec, FilePhase, StoredFile
 from nightshift_crds.names import IdKind
-from nightshift_crds.records import Progress, State, sum_states
+from nightshift_crds.records import Progress, sum_states
 from nightshift_crds.slicelog import read_progress
 
 _CANCEL_TRIES = 10
@@ -137,11 +139,15 @@ class Batches:
         progress = await self._progress.read(uid, partial(read_progress, self._context.bucket, uid))
         if len(progress) < (batch.status.slices or 1):
             batch = await self._find(batch.metadata.namespace, batch.id)
-        state = sum_states(found.state for found in progress.values()) if is_running(batch) else None
-        return self._show(batch, state)
+        return self._show(batch, self._sum(progress) if is_running(batch) else None)
 
-    def _show(self, batch: BatchJob, state: State | None) -> BatchObject:
-        return render_batch(batch, state, self._context.settings.completion_window_s)
+    def _sum(self, progress: Mapping[int, Progress]) -> Live:
+        found = progress.values()
+        rate = round(sum(slice_.rate for slice_ in found), 1)
+        return Live(sum_states(slice_.state for slice_ in found), rate, self._context.now())
+
+    def _show(self, batch: BatchJob, live: Live | None) -> BatchObject:
+        return render_batch(batch, live, self._context.settings.completion_window_s)
 
     async def _check_input(self, namespace: str, file_id: str) -> None:
         value = names.parse_id(IdKind.FILE, file_id)

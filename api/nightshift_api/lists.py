@@ -15,7 +15,7 @@ import structlog
 from nightshift_api.following import Follower, Listed
 from nightshift_api.index import Index, Row
 from nightshift_api.marks import MarksLease
-from nightshift_api.rendering import created_at, display_name, has_content, render_batch, render_file
+from nightshift_api.rendering import created_at, has_content, render_batch, render_file
 from nightshift_api.settings import Settings
 from nightshift_crds.cluster.port import (
     BATCH_JOB,
@@ -44,7 +44,7 @@ def row_of_batch(window_s: int, manifest: Manifest) -> Row | None:
     if batch is None:
         return None
     shown = render_batch(batch, None, window_s)
-    words = f"{display_name(batch.spec.metadata) or ''}\n{batch.id}\n{batch.metadata.name}".casefold()
+    words = f"{shown.x_details.name or ''}\n{batch.id}\n{batch.metadata.name}".casefold()
     json = shown.model_dump_json().encode()
     return Row(shown.created_at, batch.id, json, batch.metadata.name, shown.status, words=words)
 

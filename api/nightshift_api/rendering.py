@@ -3,10 +3,10 @@
 Pure.
 """
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
+from nightshift_api.details import Live, render_details
 from nightshift_api.wire import (
     BatchObject,
     BatchStatus,
@@ -24,16 +24,13 @@ from nightshift_crds.models import BatchJob, BatchJobStatus, FilePhase, StoredFi
 from nightshift_crds.names import IdKind, ResultKind
 from nightshift_crds.records import State, usage_of
 
-NAME_KEYS = ("cast.ai/batch-name", "batch-name")
-"""Metadata that names a batch: the guide's key, and one that names no vendor."""
-
 # --- a batch ----------------------------------------------------------------------------------------------------------
 
 
-def render_batch(batch: BatchJob, state: State | None, window_s: int) -> BatchObject:
-    """Show a batch. `state` is what it has come to by the bucket, or None where its status is the truth."""
-    status = batch.status
-    shown = visible_phase(batch)
+def render_batch(batch: BatchJob, live: Live | None, window_s: int) -> BatchObject:
+    """Show a batch. `live` is what it has come to by the bucket, or None where its status is the truth."""
+    status, state = batch.status, live.state if live else None
+    shown, counts, usage = visible_phase(batch), _render_counts(status, state), _larger_usage(status, state)
     return BatchObject(
         id=batch.id,
         endpoint=batch.spec.endpoint,
@@ -53,15 +50,11 @@ def render_batch(batch: BatchJob, state: State | None, window_s: int) -> BatchOb
         expired_at=_optional_seconds(status.expired_at),
         cancelling_at=_optional_seconds(status.cancelling_at or _cancel_asked(batch)),
         cancelled_at=_optional_seconds(status.cancelled_at),
-        request_counts=_render_counts(status, state),
-        usage=_render_usage(status, state),
+        request_counts=counts,
+        usage=_render_tokens(usage) if usage else None,
         metadata=batch.spec.metadata,
+        x_details=render_details(batch, counts, usage, live),
     )
-
-
-def display_name(metadata: Mapping[str, str] | None) -> str | None:
-    """Give the name that a person has given a batch (contract 15 row 19)."""
-    return next((text for key in NAME_KEYS if (text := (metadata or {}).get(key))), None)
 
 
 def visible_phase(batch: BatchJob) -> Phase:
@@ -97,11 +90,10 @@ def _render_counts(status: BatchJobStatus, state: State | None) -> RequestCounts
     )
 
 
-def _render_usage(status: BatchJobStatus, state: State | None) -> BatchUsage | None:
+def _larger_usage(status: BatchJobStatus, state: State | None) -> TokenUsage | None:
     has_lines = state is not None and state.completed + state.failed > 0
     fresh = usage_of(state.usage) if state and has_lines else None
-    usage = max((u for u in (status.usage, fresh) if u), key=lambda u: u.total_tokens, default=None)
-    return _render_tokens(usage) if usage else None
+    return max((u for u in (status.usage, fresh) if u), key=lambda u: u.total_tokens, default=None)
 
 
 def _render_tokens(usage: TokenUsage) -> BatchUsage:

@@ -256,6 +256,62 @@ class BatchUsage(Wire):
     total_tokens: int
 
 
+class ResourceName(Wire):
+    """Which BatchJob a batch is."""
+
+    namespace: str
+    name: str
+
+
+class BatchCondition(Wire):
+    """One thing that holds of a batch or not; see `docs/conditions.md`."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+    last_transition_time: int
+
+
+class BatchCost(Wire):
+    """What a batch has cost so far, to a millionth of the currency."""
+
+    currency: str
+    total: float
+    per_million_tokens: float | None
+    """The total over all tokens, however it came about; null while there are none."""
+
+
+class BatchDetails(Wire):
+    """What OpenAI's object has no field for (contract 15). Lists show what the status of the batch has."""
+
+    name: str | None
+    """Of the metadata: `cast.ai/batch-name`, else `batch-name`."""
+    resource: ResourceName
+    suspended: bool
+    conditions: list[BatchCondition]
+    gpu_type: str | None
+    instance_type: str | None
+    attempt: int
+    failed_attempts: int
+    started_at: int | None
+    duration_s: int | None
+    """From `started_at` to the end, or to now; in lists null until the end."""
+    remaining: int
+    """Lines without an outcome."""
+    rate: float | None
+    """Lines a second by the last report of every slice; null unless a processor works, and in lists."""
+    eta_s: int | None
+    """Seconds that the remaining lines take at that rate."""
+    gpu_seconds: int | None
+    """Seconds times GPUs, over all attempts; 0 for a model that runs already, null until the batch runs."""
+    cost: BatchCost | None
+    """Null if the model had no pricing when the batch began."""
+    rerun_of: BatchId | None
+    reused: int
+    """Lines taken over from the batch that this one reruns."""
+
+
 class BatchObject(Wire):
     """A batch."""
 
@@ -281,6 +337,7 @@ class BatchObject(Wire):
     request_counts: RequestCounts
     usage: BatchUsage | None
     metadata: dict[str, str] | None
+    x_details: BatchDetails
 
 
 class ModelObject(Wire):

@@ -44,6 +44,8 @@ WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 ClockTime = Annotated[str, Field(max_length=5, pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 MetadataValue = Annotated[str, Field(max_length=MAX_METADATA_VALUE_CHARS)]
 FreeMap = Annotated[dict[str, Annotated[str, Field(max_length=253)]], Field(max_length=32)]
+Currency = Annotated[str, Field(max_length=3, pattern="^[A-Z]{3}$")]
+Price = Annotated[float, Field(ge=0, le=1_000_000_000)]
 Opaque = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
 
 
@@ -62,6 +64,12 @@ def _spell(field: str) -> str:
 def _set_once(field: str) -> Rule:
     return Rule(
         f"!has(oldSelf.{field}) || (has(self.{field}) && self.{field} == oldSelf.{field})", f"{field} is set once"
+    )
+
+
+def _never_falls(field: str) -> Rule:
+    return Rule(
+        f"!has(oldSelf.{field}) || (has(self.{field}) && self.{field} >= oldSelf.{field})", f"{field} never falls"
     )
 
 
@@ -274,12 +282,31 @@ class CheckedInput(Part):
     crc32c: Annotated[int, Field(ge=0, le=0xFFFFFFFF)]
 
 
+class Pricing(Part):
+    """What a batch costs. All prices are in one currency; what has none costs nothing."""
+
+    currency: Currency = "USD"
+    """ISO 4217 code."""
+    per_million_input_tokens: Price = 0.0
+    per_million_output_tokens: Price = 0.0
+    per_gpu_hour: Price = 0.0
+    """Of the GPUs of the model servers that are started for a batch."""
+
+
+class Cost(Part):
+    """What a batch has cost so far."""
+
+    currency: Currency
+    total: Annotated[str, Field(max_length=64, pattern="^[0-9]+[.][0-9]{6}$")]
+    """To a millionth of the currency. A decimal as text: a float would not come back as it was written everywhere."""
+
+
 class BatchJobStatus(Part):
     """What is true of a batch. The operator alone writes it, in one guarded write per step."""
 
     RULES: ClassVar = (
         _legal_moves(),
-        *map(_set_once, ("sealing", "deadline", "slices", "order", "input", "outputFileId", "errorFileId")),
+        *map(_set_once, ("sealing", "deadline", "slices", "order", "input", "pricing", "outputFileId", "errorFileId")),
         *map(_set_once, sorted(to_camel(field) for field in TIMESTAMPS.values())),
         *(
             Rule(
@@ -287,7 +314,7 @@ class BatchJobStatus(Part):
             )
             for p in sorted(TIMESTAMPS)
         ),
-        Rule("!has(oldSelf.attempt) || (has(self.attempt) && self.attempt >= oldSelf.attempt)", "attempt never falls"),
+        *map(_never_falls, ("attempt", "gpuSeconds")),
     )
 
     phase: Phase | None = None
@@ -310,6 +337,14 @@ class BatchJobStatus(Part):
     cancelled_at: datetime | None = None
     counts: Counts = Counts()
     usage: TokenUsage | None = None
+    gpu_seconds: Count | None = None
+    """GPUs times seconds that the pods of the run had theirs, over all attempts; 0 for a model with a `service`."""
+    gpu_seconds_by_pod: Annotated[dict[str, Count], Field(max_length=256)] = {}
+    """Those of `gpuSeconds` that pods had which were there at the last write, by the first 16 digits of their uid."""
+    pricing: Pricing | None = None
+    """That of the model when validation accepted the batch; it never changes."""
+    cost: Cost | None = None
+    """Of `usage` and `gpuSeconds` by `pricing`."""
     input: CheckedInput | None = None
     slices: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Parts that the input is cut into, each with a log of its own."""
@@ -591,14 +626,6 @@ class Window(Part):
     """Of the IANA database, for instance `Europe/Berlin`."""
 
 
-class Pricing(Part):
-    """What a batch costs, in an installation's own currency."""
-
-    per_million_input_tokens: Annotated[float, Field(ge=0)] = 0.0
-    per_million_output_tokens: Annotated[float, Field(ge=0)] = 0.0
-    per_gpu_hour: Annotated[float, Field(ge=0)] = 0.0
-
-
 class HostedModelSpec(Part):
     """A model that may be batched and how to reach it."""
 
@@ -608,6 +635,11 @@ class HostedModelSpec(Part):
             "!has(self.server) || !has(self.server.volumes) || self.server.volumes.all(v,"
             " [has(v.persistentVolumeClaim), has(v.image), has(v.configMap), has(v.secret)].filter(x, x).size() == 1)",
             "a volume takes exactly one of persistentVolumeClaim, image, configMap and secret",
+        ),
+        Rule(
+            "!has(self.service) || !has(self.pricing) || !has(self.pricing.perGpuHour)"
+            " || self.pricing.perGpuHour == 0.0",
+            "a price per GPU hour takes a server: the GPUs of a service are not a batch's own",
         ),
     )
 

@@ -192,7 +192,7 @@ class SliceWriter:
         if await self._append(header, [*pending.outputs, *pending.errors]) is not None:
             raise Fenced(f"another writer has slice {self._log.slice_no}")
         self._state = header.state
-        await self._report(len(pending.items))
+        await self._report(0 if kind is RecordKind.END else len(pending.items))  # nobody works at what has ended
 
     def _sum(self, pending: _Pending) -> State:
         state = self._state

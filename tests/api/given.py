@@ -86,11 +86,20 @@ def an_id(kind: IdKind, when: datetime, n: int = 0) -> str:
 class SliceLog:
     """The log of a slice and its progress, as a processor writes them."""
 
-    def __init__(self, bucket: Bucket, batch_uid: str = BATCH_UID, slice_no: int = 0, claim: int = 0) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        batch_uid: str = BATCH_UID,
+        slice_no: int = 0,
+        claim: int = 0,
+        *,
+        rate: float = 0.0,
+    ) -> None:
         self._bucket = bucket
         self._batch_uid = batch_uid
         self._slice_no = slice_no
         self.claim = claim
+        self._rate = rate
         self._seq = 0
         self.state = State()
 
@@ -122,5 +131,5 @@ class SliceLog:
 
     async def report(self) -> None:
         key = names.progress_key(self._batch_uid, self._slice_no, self.claim)
-        progress = encode_progress(Progress(seq=self._seq - 1, state=self.state))
+        progress = encode_progress(Progress(seq=self._seq - 1, state=self.state, rate=self._rate))
         await self._bucket.put(key, progress, create_only=False)

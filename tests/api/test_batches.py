@@ -49,6 +49,7 @@ async def test_a_new_batch_is_shown_as_contract_4_1_has_it(api: Api) -> None:
         "request_counts": {"total": 0, "completed": 0, "failed": 0},
         "usage": None,
         "metadata": None,
+        "x_details": batch["x_details"],
     }
     assert await api.get(f"batches/{batch['id']}") == batch
     assert (await api.get("batches"))["data"] == [batch]

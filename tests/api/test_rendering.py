@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic.alias_generators import to_camel
 
+from nightshift_api.details import Live
 from nightshift_api.rendering import has_content, is_live, render_batch, render_file, visible_phase
 from nightshift_api.wire import BatchObject
 from nightshift_crds.lifecycle import TERMINAL, TIMESTAMPS, Phase
@@ -26,7 +27,7 @@ COUNTS = st.integers(0, 50)
 
 
 def show(batch: BatchJob, state: State | None = None) -> dict[str, Any]:
-    return render_batch(batch, state, WINDOW_S).model_dump()
+    return render_batch(batch, Live(state, 0.0, T0) if state else None, WINDOW_S).model_dump()
 
 
 def status_in(phase: Phase, **status: Any) -> dict[str, Any]:

@@ -11,6 +11,10 @@ READ = ("read_a_batch",)
 RUN = (*READ, "run_a_batch_to_its_end")
 ORDER = ("validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "expired", "cancelled")
 COUNTS = ("total", "completed", "failed")
+DETAILS = {
+    "name", "resource", "suspended", "conditions", "gpu_type", "instance_type", "attempt", "failed_attempts",
+    "started_at", "duration_s", "remaining", "rate", "eta_s", "gpu_seconds", "cost", "rerun_of", "reused",
+}  # fmt: skip
 AT_THE_END = superset("OpenAI sets it when the batch has ended")
 
 
@@ -100,6 +104,13 @@ state_fields(
         "metadata",
         "as it was given, null if it was not",
         lambda batch: batch["metadata"] is None or all(isinstance(value, str) for value in batch["metadata"].values()),
+        sdk=RUN,
+    ),
+    Field(
+        "x_details",
+        "what OpenAI has no field for, always with all its keys",
+        lambda batch: batch["x_details"].keys() == DETAILS,
+        superset("OpenAI has no such key; the SDKs let it through"),
         sdk=RUN,
     ),
 )

@@ -219,7 +219,9 @@ MODEL_SPECS = st.fixed_dictionaries(
     optional={
         "endpoints": st.lists(ENDPOINT, min_size=1, max_size=16),
         "shards": st.integers(1, 64),
-        "pricing": st.fixed_dictionaries({}, optional={"perGpuHour": st.floats(0, 1e6)}),
+        "pricing": st.fixed_dictionaries(
+            {}, optional={"currency": st.sampled_from(["EUR", "JPY"]), "perMillionInputTokens": st.floats(0, 1e9)}
+        ),
         "overridable": st.lists(st.sampled_from(["gpuType", "spot", "priorityClassName", "queue"]), max_size=4),
         "windows": st.lists(
             st.fixed_dictionaries(
@@ -308,6 +310,24 @@ def test_a_batch_without_a_field_that_it_needs_is_refused_by_all_three(spec: dic
 def test_a_window_that_no_clock_shows_is_refused_by_all_three(window: dict[str, Any]) -> None:
     manifest = a_model_manifest(windows=[window])
     assert verdicts_of(HOSTED_MODEL, manifest) == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    "pricing",
+    [{"currency": "EURO"}, {"currency": "eur"}, {"perMillionInputTokens": -0.1}, {"perMillionOutputTokens": 1e10}],
+)
+def test_a_price_that_nobody_could_pay_is_refused_by_all_three(pricing: dict[str, Any]) -> None:
+    assert verdicts_of(HOSTED_MODEL, a_model_manifest(pricing=pricing)) == (False, False, False)
+
+
+@pytest.mark.parametrize("price", [2, 0.7])
+def test_a_price_per_gpu_hour_takes_a_server(price: float) -> None:
+    manifest = a_model_manifest(pricing={"perGpuHour": price})
+    with pytest.raises(Refused, match="a price per GPU hour takes a server"):
+        admit(HOSTED_MODEL, manifest, None)
+    of_a_server = {"name": "m", "server": {"image": "vllm:1"}, "pricing": {"perGpuHour": price}}
+    assert admit(HOSTED_MODEL, manifest | {"spec": of_a_server}, None)["spec"]["pricing"]["currency"] == "USD"
+    assert admit(HOSTED_MODEL, a_model_manifest(pricing={"perGpuHour": 0}), None)
 
 
 @given(BATCH_SPECS)
