@@ -68,20 +68,31 @@ export function stepsOf(batch) {
   return steps.filter(([label, at]) => !hidden(label, at)).map(([label, at]) => ({ label, at }));
 }
 
+// Reasons of conditions (docs/conditions.md) that hold a batch up.
+export const REASONS = {
+  Inspecting: "The input is being checked",
+  Starting: "The processor is starting",
+  NoNode: "Waiting for a node that can take it",
+  ImagePull: "An image cannot be pulled",
+  OutOfMemory: "Out of memory",
+  Misconfigured: "Something it needs is missing",
+  ModelLoading: "The model is loading",
+  ModelCrashed: "The model server keeps ending",
+  Crashed: "The processor has crashed and is started again",
+  WaitingForQuota: "Waiting for quota",
+  ModelMissing: "Its model is gone",
+  Suspended: "Suspended",
+  OffPeak: "Waiting for off-peak hours",
+  Retrying: "It is tried again",
+};
+
 // What keeps a batch from going on, as its conditions have it; null for one that goes on.
 export function waitOf(batch, facts) {
   if (facts.isOver || batch.status === "cancelling") return null;
   if (facts.isSuspended) return { title: "Suspended", text: "Nothing runs until it is resumed. Its 24 hours go on." };
-  const waits = facts.conditions.filter(({ type, status }) => status !== "True" && type !== "Complete");
-  const told = waits.find(({ message }) => message);
+  const told = facts.conditions.find(({ reason, status }) => status !== "True" && reason in REASONS);
   if (!told) return null;
-  return { title: wordsOf(told.reason), text: told.message, since: told.last_transition_time };
-}
-
-// A reason of Kubernetes' spelling in words: `NoGPUNode` is "No GPU node".
-export function wordsOf(reason) {
-  const words = reason.replace(/([a-z0-9])([A-Z])/g, "$1 $2").replace(/([A-Z]+)([A-Z][a-z])/g, "$1 $2").split(" ");
-  return words.map((word, n) => (n && !/^[A-Z]{2,}$/.test(word) ? word.toLowerCase() : word)).join(" ");
+  return { title: REASONS[told.reason], text: told.message, since: told.last_transition_time };
 }
 
 // Errors by their code, the most frequent first.
