@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
@@ -128,7 +129,13 @@ class Stage:
         total = story.completed * sum(story.tokens)
         cost = f"{PRICING['perGpuHour'] * (held or 0) / 3600:.6f}"
         conditions = [
-            {"type": kind, "status": status, "reason": reason, "message": text, "lastTransitionTime": timestamp(started)}
+            {
+                "type": kind,
+                "status": status,
+                "reason": reason,
+                "message": text,
+                "lastTransitionTime": timestamp(started),
+            }
             for kind, status, reason, text in story.conditions
         ]
         status = {
@@ -152,8 +159,12 @@ class Stage:
         ids = {}
         for kind, lines, count in (("output", answers, story.completed), ("error", failures, story.failed)):
             if count:
-                filename = names.result_filename(names.id_of(IdKind.BATCH, made["metadata"]["name"], ""), ResultKind(kind))
-                content = (b"".join(lines) or failure_line("row-7", "invalid_response", "Not JSON.")) * (count // max(len(lines), 1))
+                filename = names.result_filename(
+                    names.id_of(IdKind.BATCH, made["metadata"]["name"], ""), ResultKind(kind)
+                )
+                content = (b"".join(lines) or failure_line("row-7", "invalid_response", "Not JSON.")) * (
+                    count // max(len(lines), 1)
+                )
                 ids[f"{kind}FileId"] = await self._add_file(created, filename, "batch_output", content)
         return ids
 
@@ -162,8 +173,16 @@ class Stage:
         sizes = {"output_bytes": len(b"".join(answers)), "error_bytes": len(b"".join(failures))}
         used = Usage(**{to_snake(key): value for key, value in usage_of(story).items()})
         state = State(completed=story.completed, failed=story.failed, usage=used, **sizes)
-        header = Header(kind=RecordKind.PART, writer="w", state=state, output_length=sizes["output_bytes"], error_length=sizes["error_bytes"])
-        await self._bucket.put(names.record_key(uid, 0, 0), encode_record(header, [*answers, *failures]), create_only=True)
+        header = Header(
+            kind=RecordKind.PART,
+            writer="w",
+            state=state,
+            output_length=sizes["output_bytes"],
+            error_length=sizes["error_bytes"],
+        )
+        await self._bucket.put(
+            names.record_key(uid, 0, 0), encode_record(header, [*answers, *failures]), create_only=True
+        )
         progress = Progress(seq=0, state=state, rate=(story.completed + story.failed) / story.took * 1.06)
         await self._bucket.put(names.progress_key(uid, 0, 0), encode_progress(progress), create_only=True)
         for kind, size in ((ResultKind.OUTPUT, sizes["output_bytes"]), (ResultKind.ERROR, sizes["error_bytes"])):
@@ -181,7 +200,7 @@ class Stage:
         self._write(STORED_FILE, file, {"phase": "Writing"})
 
     async def _add_file(self, created: datetime, filename: str, purpose: str, content: bytes) -> str:
-        value = names.make_uuid7(int(created.timestamp() * 1000), f"{filename:10}"[-10:].encode())
+        value = names.make_uuid7(int(created.timestamp() * 1000), sha256(filename.encode()).digest()[:10])
         file = self._create(
             STORED_FILE, names.resource_name(IdKind.FILE, value), {"filename": filename, "purpose": purpose}, created
         )
@@ -216,12 +235,15 @@ def to_snake(text: str) -> str:
 
 def names_of(story: Story) -> bytes:
     """Ten bytes that differ from story to story, for an id."""
-    return f"{hash((story.ago, story.total)) & 0xFFFFFFFFFF:010x}".encode()
+    return sha256(f"{story.name} {story.ago}".encode()).digest()[:10]
 
 
 def answer_line(custom_id: str, text: str) -> bytes:
     body = {"choices": [{"message": {"role": "assistant", "content": text}}]}
-    return json.dumps({"custom_id": custom_id, "response": {"status_code": 200, "body": body}, "error": None}).encode() + b"\n"
+    return (
+        json.dumps({"custom_id": custom_id, "response": {"status_code": 200, "body": body}, "error": None}).encode()
+        + b"\n"
+    )
 
 
 def failure_line(custom_id: str, code: str, message: str) -> bytes:
@@ -251,7 +273,10 @@ def serving_api(folder: Path, **environ: str) -> Iterator[str]:
         "NIGHTSHIFT_API_KEYS_FILE": str(folder / "keys.json"), "NIGHTSHIFT_PORT": str(port), "NIGHTSHIFT_HOST": "127.0.0.1",
     }  # fmt: skip
     url = f"http://127.0.0.1:{port}"
-    with (folder / "api.log").open("w") as log, Popen([BIN / "nightshift-api"], env=told | environ, stdout=PIPE, stderr=log) as process:
+    with (
+        (folder / "api.log").open("w") as log,
+        Popen([BIN / "nightshift-api"], env=told | environ, stdout=PIPE, stderr=log) as process,
+    ):
         try:
             wait_until(lambda: is_ready(url), "the API to be ready")
             yield url

@@ -41,7 +41,7 @@ export function chart(facts, samples, now) {
         <path class="area" d="${line(known, x, y)}L${x(known.at(-1).at)} ${HEIGHT}L0 ${HEIGHT}Z" />
         <path class="curve unseen" d=${line(known.filter(({ at }) => at <= first), x, y)} />
         <path class="curve" d=${line(known.filter(({ at }) => at >= first && seen.length), x, y)} />
-        ${facts.failed ? svg`<path class="curve lost" d=${line(known.map((p) => ({ ...p, done: p.failed })), x, y)} />` : nothing}
+        ${facts.failed > facts.total / 100 ? svg`<path class="curve lost" d=${line(known.map((p) => ({ ...p, done: p.failed })), x, y)} />` : nothing}
       </svg>
     </div>
     ${rates.length > 1 ? rateStrip(rates, x) : nothing}

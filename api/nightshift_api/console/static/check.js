@@ -3,12 +3,14 @@
 // The file is read piece by piece, so its size costs no memory, and the page gets a turn after each. The server checks
 // again and has the last word; it knows a few rarer things besides.
 
+import { bytes } from "./format.js";
+
 const MAX_KEPT = 50;
 const TURN_MS = 24;
 const REQUIRED = { custom_id: "string", method: "string", url: "string", body: "object" };
 
 export class Check {
-  bytes = 0;
+  read = 0;
   lines = 0;
   physical = 0;
   problems = [];
@@ -99,7 +101,7 @@ export class Check {
     if (this.models && !this.models.has(body.model)) this.#blame("model_not_found", this.#unknown(body.model));
     if (body.stream === true) this.#blame("streaming_unsupported", '"stream" cannot be true in a batch.');
     const needed = { "/v1/chat/completions": "messages", "/v1/embeddings": "input" }[url];
-    if (needed && !(needed in body)) this.#blame("missing_required_parameter", `This line has no "body.${needed}".`);
+    if (needed && !(needed in body)) this.#blame("invalid_request", `This line has no "body.${needed}".`);
     return undefined;
   }
 
@@ -125,7 +127,7 @@ export async function checkFile(file, check, onProgress, signal) {
   if (extension && extension !== "jsonl") throw new Error(`The name ends in .${extension}; a batch is a .jsonl file, one request on each line.`);
   if (!file.size) throw new Error("The file is empty.");
   const most = check.limits.max_file_bytes;
-  if (file.size > most) throw new Error(`The file has ${mb(file.size)}; ${mb(most)} are allowed. Split it into several batches.`);
+  if (file.size > most) throw new Error(`The file has ${bytes(file.size)}; ${bytes(most)} are allowed. Split it into several batches.`);
   const lines = new Lines((line) => check.take(line));
   let turn = performance.now();
   for (const reader = file.stream().getReader(); ; ) {
@@ -133,9 +135,9 @@ export async function checkFile(file, check, onProgress, signal) {
     signal.throwIfAborted();
     if (done) break;
     lines.push(value);
-    check.bytes += value.length;
+    check.read += value.length;
     if (performance.now() - turn > TURN_MS) {
-      onProgress(check.bytes / file.size);
+      onProgress(check.read / file.size);
       await new Promise((resolve) => setTimeout(resolve));
       turn = performance.now();
     }
@@ -144,8 +146,6 @@ export async function checkFile(file, check, onProgress, signal) {
   check.finish();
   onProgress(1);
 }
-
-const mb = (n) => `${(n / 1_048_576).toFixed(1)} MB`;
 
 // Cuts a stream of bytes at line feeds.
 class Lines {

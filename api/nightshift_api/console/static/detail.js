@@ -3,7 +3,7 @@
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { contentUrl } from "./api.js";
 import { chart } from "./chart.js";
-import { about, ago, bytes, count, duration, isoTime, money, plural, rate, time } from "./format.js";
+import { about, bytes, count, duration, isoTime, money, plural, rate, time } from "./format.js";
 import { STATUS, factsOf, groupErrors, stepsOf, validationErrors, waitOf } from "./model.js";
 import { bar, icon, notice, pill, problem, share } from "./parts.js";
 
@@ -13,12 +13,11 @@ export function detailView(detail, now, on) {
   const { batch } = detail;
   const facts = factsOf(batch, now);
   const head = html`<p class="sub">
-    ${pill(batch.status, facts.isSuspended)}
-    <span class="mono id">${batch.id}</span>
-    <button class="plain" @click=${() => on.copy(batch.id)} aria-label="Copy the id">${icon("copy")}</button>
+    ${pill(batch, facts)}
+    <span class="id"><span class="mono">${batch.id}</span><button class="plain" @click=${() => on.copy(batch.id)} aria-label="Copy the id">${icon("copy")}</button></span>
   </p>`;
-  const body = html`${notice(detail.notice)} ${waiting(batch, facts, now)} ${progress(detail, facts, now)} ${money_(facts)}
-    ${files(detail, on)} ${errors(detail, facts)} ${results(detail)} ${about_(batch, facts, on)}`;
+  const body = html`${notice(detail.notice)} ${waiting(batch, facts, now)} ${strip(batch, facts)} ${progress(detail, facts, now)} ${costs(facts)}
+    ${files(detail, on)} ${errors(detail, facts)} ${results(detail)} ${particulars(batch, facts, on)}`;
   return frame(facts.name ?? "Batch", head, body, menu(detail, facts, on), on);
 }
 
@@ -76,6 +75,13 @@ function waiting(batch, facts, now) {
   </div>`;
 }
 
+function strip(batch, facts) {
+  const parts = [["Model", batch.model], ["Endpoint", batch.endpoint], ["GPU type", facts.gpuType], ["Instance type", facts.instanceType]];
+  return html`<dl class="strip">${parts.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value ?? none}</dd></div>`)}</dl>`;
+}
+
+const none = html`<span class="none"><span aria-hidden="true">–</span><span class="hidden">none</span></span>`;
+
 function progress(detail, facts, now) {
   const { batch } = detail;
   return html`<section aria-labelledby="progress-title">
@@ -89,7 +95,7 @@ function progress(detail, facts, now) {
       <dl class="stats">
         ${stat("Completed", count(facts.completed), "good")} ${stat("Errors", count(facts.failed), facts.failed ? "bad" : "")}
         ${stat(facts.isOver ? "Not run" : "Remaining", count(facts.remaining))}
-        ${stat("Duration", facts.durationS === null ? "–" : duration(facts.durationS))} ${timing(facts)}
+        ${stat("Duration", facts.durationS === null ? null : duration(facts.durationS))} ${timing(facts)}
       </dl>
       ${chart(facts, detail.samples, now)}
     </div>
@@ -97,27 +103,29 @@ function progress(detail, facts, now) {
 }
 
 function timing(facts) {
-  if (facts.isOver) return stat("Average rate", facts.averageRate ? rate(facts.averageRate) : "–");
-  return html`${stat("Time left", facts.etaS === null ? "–" : `about ${about(facts.etaS)}`)} ${stat("Rate", facts.rate === null ? "–" : rate(facts.rate))}`;
+  if (facts.isOver) return stat("Average rate", facts.averageRate ? rate(facts.averageRate) : null);
+  return html`${stat("Time left", facts.etaS === null ? null : `~${about(facts.etaS)}`)} ${stat("Rate", facts.rate === null ? null : rate(facts.rate))}`;
 }
 
 const stat = (name, value, tone = "") =>
-  html`<div><dt>${tone ? html`<span class="key ${tone}"></span>` : nothing}${name}</dt><dd>${value}</dd></div>`;
+  html`<div><dt>${tone ? html`<span class="key ${tone}"></span>` : nothing}${name}</dt><dd>${value ?? none}</dd></div>`;
 
 // --- what it costs ----------------------------------------------------------------------------------------------------
 
-function money_(facts) {
+function costs(facts) {
   const { usage, cost } = facts;
   return html`<section aria-labelledby="cost-title">
     <h3 id="cost-title">Cost and tokens</h3>
     <div class="card">
+      <dl class="stats main">
+        ${stat("Cost", cost ? money(cost.total, cost.currency) : null)}
+        ${stat("Per 1M tokens", cost?.per_million_tokens == null ? null : money(cost.per_million_tokens, cost.currency))}
+        ${stat("GPU time", facts.gpuSeconds === null ? null : duration(facts.gpuSeconds))}
+      </dl>
       <dl class="stats">
-        ${stat("Cost", cost ? money(cost.total, cost.currency) : "–")}
-        ${stat("Per 1M tokens", cost?.per_million_tokens == null ? "–" : money(cost.per_million_tokens, cost.currency))}
-        ${stat("GPU time", facts.gpuSeconds === null ? "–" : duration(facts.gpuSeconds))}
-        ${stat("Tokens in", usage ? count(usage.input_tokens) : "–")} ${stat("Tokens out", usage ? count(usage.output_tokens) : "–")}
-        ${stat("Tokens in all", usage ? count(usage.total_tokens) : "–")}
-        ${stat("Per request", facts.perRequest === null ? "–" : count(Math.round(facts.perRequest)))}
+        ${stat("Tokens in", usage ? count(usage.input_tokens) : null)} ${stat("Tokens out", usage ? count(usage.output_tokens) : null)}
+        ${stat("Tokens in all", usage ? count(usage.total_tokens) : null)}
+        ${stat("Per request", facts.perRequest === null ? null : count(Math.round(facts.perRequest)))}
         ${usage?.input_tokens_details.cached_tokens ? stat("From cache", count(usage.input_tokens_details.cached_tokens)) : nothing}
         ${usage?.output_tokens_details.reasoning_tokens ? stat("Reasoning", count(usage.output_tokens_details.reasoning_tokens)) : nothing}
       </dl>
@@ -191,17 +199,13 @@ function results(detail) {
 
 // --- the rest ---------------------------------------------------------------------------------------------------------
 
-function about_(batch, facts, on) {
+function particulars(batch, facts, on) {
   const rows = [
-    ["Model", batch.model],
-    ["Endpoint", html`<code>${batch.endpoint}</code>`],
-    ["GPU type", facts.gpuType],
-    ["Instance type", facts.instanceType],
     ["Attempt", facts.attempt ? `${facts.attempt}${facts.failedAttempts ? `, ${facts.failedAttempts} failed before` : ""}` : null],
     ["Rerun of", facts.rerunOf && html`<a href="/console/batches/${facts.rerunOf}" @click=${link(() => on.open(facts.rerunOf))} class="mono">${facts.rerunOf}</a>`],
     ["Rows taken over", facts.reused ? count(facts.reused) : null],
     ["Resource", facts.resource && html`<code>${facts.resource.namespace}/${facts.resource.name}</code>`],
-    [facts.isOver ? "Would have expired" : "Expires", time(batch.expires_at)],
+    facts.isOver ? [] : ["Expires", time(batch.expires_at)],
     ...Object.entries(batch.metadata ?? {}).map(([key, value]) => [html`<code>${key}</code>`, value]),
   ];
   return html`<section aria-labelledby="about-title">
@@ -210,7 +214,7 @@ function about_(batch, facts, on) {
       <ol class="steps">
         ${stepsOf(batch).map(({ label, at }) => html`<li class=${at === null ? "open" : ""}><span>${label}</span>${at === null ? html`<span class="faint">not yet</span>` : html`<time datetime=${isoTime(at)}>${time(at)}</time>`}</li>`)}
       </ol>
-      <dl class="rows">${rows.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value || html`<span class="faint">–</span>`}</dd></div>`)}</dl>
+      <dl class="rows">${rows.filter(([, value]) => value).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
     </div>
     ${conditions(facts)}
   </section>`;

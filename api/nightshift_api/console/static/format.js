@@ -43,11 +43,12 @@ export function ago(seconds) {
   return `${Math.round(seconds / 86_400)} d ago`;
 }
 
+// By 1,024, as the limits of the API are meant: its 100 MB are 104,857,600 bytes.
 export function bytes(n) {
-  if (n < 1000) return `${n} B`;
-  const step = Math.min(3, Math.floor(Math.log10(n) / 3));
-  const value = n / 1000 ** step;
-  return `${value.toFixed(value < 10 ? 1 : 0)} ${["B", "kB", "MB", "GB"][step]}`;
+  if (n < 1024) return `${n} B`;
+  const step = Math.min(3, Math.floor(Math.log2(n) / 10));
+  const value = n / 1024 ** step;
+  return `${value.toFixed(value < 10 && value % 1 ? 1 : 0)} ${["B", "KB", "MB", "GB"][step]}`;
 }
 
 // Half a cent matters in a cost by the million, and none in a bill of thousands.
@@ -62,7 +63,7 @@ export function money(amount, currency) {
 }
 
 export function rate(perSecond) {
-  if (perSecond >= 10) return `${count(Math.round(perSecond))} / s`;
-  if (perSecond >= 0.1) return `${perSecond.toFixed(1)} / s`;
-  return `${(perSecond * 60).toFixed(1)} / min`;
+  if (perSecond >= 10) return `${count(Math.round(perSecond))}/s`;
+  if (perSecond >= 0.1) return `${perSecond.toFixed(1)}/s`;
+  return `${(perSecond * 60).toFixed(1)}/min`;
 }

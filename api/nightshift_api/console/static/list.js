@@ -78,7 +78,7 @@ function row(batch, now, on) {
       <a href="/console/batches/${batch.id}" @click=${open}>${facts.name ?? batch.id}</a>
       <span class="sub">${facts.name ? html`<span class="mono">${tail(batch.id)}</span>` : "No name"}${batch.model ? ` · ${batch.model}` : nothing}</span>
     </th>
-    <td role="cell" class="status">${pill(batch.status, facts.isSuspended)}</td>
+    <td role="cell" class="status">${pill(batch, facts)}</td>
     <td role="cell" class="progress">${progress(facts)}</td>
     <td role="cell" class="number took" data-label="Duration">${facts.durationS === null ? dash : duration(facts.durationS)}</td>
     <td role="cell" class="number cost" data-label="Cost">${facts.cost ? money(facts.cost.total, facts.cost.currency) : dash}</td>

@@ -89,10 +89,11 @@ export const REASONS = {
 // What keeps a batch from going on, as its conditions have it; null for one that goes on.
 export function waitOf(batch, facts) {
   if (facts.isOver || batch.status === "cancelling") return null;
-  if (facts.isSuspended) return { title: "Suspended", text: "Nothing runs until it is resumed. Its 24 hours go on." };
+  const pill = { label: facts.isSuspended ? "Suspended" : "Waiting", tone: "wait" };
+  if (facts.isSuspended) return { pill, title: "Suspended", text: "Nothing runs until it is resumed. Its 24 hours go on." };
   const told = facts.conditions.find(({ reason, status }) => status !== "True" && reason in REASONS);
   if (!told) return null;
-  return { title: REASONS[told.reason], text: told.message, since: told.last_transition_time };
+  return { pill: batch.status === "in_progress" ? pill : null, title: REASONS[told.reason], text: told.message, since: told.last_transition_time };
 }
 
 // Errors by their code, the most frequent first.

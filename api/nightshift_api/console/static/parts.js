@@ -2,7 +2,7 @@
 
 import { html, nothing, svg } from "./vendor/lit-html/lit-html.js";
 import { count, percent } from "./format.js";
-import { STATUS } from "./model.js";
+import { STATUS, waitOf } from "./model.js";
 
 const PATHS = {
   moon: svg`<path d="M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5Z"/>`,
@@ -36,15 +36,15 @@ export const brand = html`<svg class="mark" viewBox="0 0 32 32" aria-hidden="tru
   <circle cx="21.5" cy="10.5" r="1.6" />
 </svg>`;
 
-export function pill(status, isSuspended = false) {
-  const { label, tone } = isSuspended && status === "in_progress" ? { label: "Suspended", tone: "wait" } : STATUS[status];
+export function pill(batch, facts) {
+  const { label, tone } = waitOf(batch, facts)?.pill ?? STATUS[batch.status];
   return html`<span class="pill ${tone}"><span class="dot"></span>${label}</span>`;
 }
 
 // Done, failed and left, drawn to scale; what is not nothing can be seen.
 export function bar({ total, completed, failed, isOver }, label) {
   const part = (n) => (total ? (100 * n) / total : 0);
-  const bad = failed ? Math.max(part(failed), 1.2) : 0;
+  const bad = failed ? Math.max(part(failed), 0.6) : 0;
   const good = Math.min(part(completed), 100 - bad);
   return html`<svg
     class="bar ${isOver ? "over" : ""}"
