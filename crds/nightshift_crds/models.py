@@ -146,6 +146,8 @@ class Resource(Part):
     SELECTABLE: ClassVar[tuple[str, ...]] = ()
     COLUMNS: ClassVar[tuple[tuple[str, str, str], ...]] = ()
     """Of `kubectl get`: name, type, path. kubectl shows a `date` as its age, and one in the future as `<invalid>`."""
+    WIDE_COLUMNS: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    """Those that `-o wide` shows besides."""
 
     metadata: ObjectMeta
 
@@ -389,6 +391,12 @@ class BatchJob(Resource):
         ("Total", "integer", ".status.counts.total"),
         ("Deadline", "string", ".status.deadline"),
         ("Age", "date", ".metadata.creationTimestamp"),
+    )
+    WIDE_COLUMNS: ClassVar = (
+        ("Tokens", "integer", ".status.usage.totalTokens"),
+        ("GPU-s", "integer", ".status.gpuSeconds"),
+        ("Cost", "string", ".status.cost.total"),
+        ("Currency", "string", ".status.cost.currency"),
     )
     RULES: ClassVar = (
         _legal_starts(),

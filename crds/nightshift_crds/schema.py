@@ -31,7 +31,11 @@ def build_crd(resource: type[Resource]) -> dict[str, Any]:
         "subresources": {"status": {}},
         "selectableFields": [{"jsonPath": path} for path in resource.SELECTABLE],
         "additionalPrinterColumns": [
-            {"name": name, "type": kind, "jsonPath": path} for name, kind, path in resource.COLUMNS
+            *({"name": name, "type": kind, "jsonPath": path} for name, kind, path in resource.COLUMNS),
+            *(
+                {"name": name, "type": kind, "jsonPath": path, "priority": 1}
+                for name, kind, path in resource.WIDE_COLUMNS
+            ),
         ],
     }
     kind = resource.__name__

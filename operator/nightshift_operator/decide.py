@@ -10,15 +10,20 @@ from nightshift_crds.lifecycle import Phase, Sealing, is_terminal
 from nightshift_operator.decisions import Decision
 from nightshift_operator.ending import decide_cancelling, decide_sealing, settle, start_cancelling
 from nightshift_operator.facts import Observed
+from nightshift_operator.receipts import with_receipt
 from nightshift_operator.running import decide_running
 from nightshift_operator.validating import decide_validating
 from nightshift_operator.view import Policy, View
 
 
 def decide(observed: Observed, now: datetime, policy: Policy) -> Decision:
-    """Say what follows from what is."""
-    batch = observed.batch
+    """Say what follows from what is; whatever is written says what the batch has used by then."""
     view = View(observed, now.replace(microsecond=0), policy)
+    return with_receipt(view, _decide(view))
+
+
+def _decide(view: View) -> Decision:
+    batch = view.observed.batch
     if batch.metadata.deletion_timestamp is not None:
         return Decision()
     if is_terminal(batch.phase):

@@ -57,6 +57,9 @@ class Pod:
         node: where it runs; empty as long as it has no node.
         scheduled_at: when it got its node.
         model_restarts: how often the model server beside the processor was started again.
+        gpus: that it holds from its start to its end.
+        started_at: when its node took it in.
+        ended_at: when its last container ended.
     """
 
     name: str
@@ -69,6 +72,9 @@ class Pod:
     node: str = ""
     scheduled_at: datetime | None = None
     model_restarts: int = 0
+    gpus: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
 
     @property
     def is_working(self) -> bool:
@@ -79,6 +85,12 @@ class Pod:
     def is_open(self) -> bool:
         """Whether it may still do something."""
         return self.exit_code is None and self.deleting_at is None
+
+    def gpu_seconds(self, now: datetime) -> int:
+        """Count the GPUs times the whole seconds that it has held them."""
+        if self.started_at is None:
+            return 0
+        return max(int((self.ended_at or now).timestamp()) - int(self.started_at.timestamp()), 0) * self.gpus
 
     def is_lost(self, now: datetime, patience: timedelta) -> bool:
         """Tell whether a pod should have been gone long ago."""

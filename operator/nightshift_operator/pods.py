@@ -3,6 +3,7 @@
 Pure. Of a pod that waits the kubelet says why in several places (kubernetes.md 5.3); the first that applies is taken.
 """
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +24,9 @@ _WAITS = {
     "RunContainerError": Trouble.MISCONFIGURED,
 }
 """Reasons why a container waits that somebody must do something about."""
+_STATUSES = ("containerStatuses", "initContainerStatuses")
+_GPU = re.compile("/(gpu|mig-[^/]+)$")
+"""Resources that are GPUs, or partitions of one: `nvidia.com/gpu`, `amd.com/gpu`, `nvidia.com/mig-1g.10gb`."""
 _NO_TROUBLE = (None, "")
 
 
@@ -65,6 +69,32 @@ def _parse_pod(manifest: Manifest) -> Pod:
         node=manifest.get("spec", {}).get("nodeName", ""),
         scheduled_at=_parse_time(_condition(status, "PodScheduled", "True").get("lastTransitionTime")),
         model_restarts=model.get("restartCount", 0),
+        gpus=sum(map(_count_gpus, _containers(manifest.get("spec", {})))),
+        started_at=_parse_time(status.get("startTime")),
+        ended_at=_ended_at(status),
+    )
+
+
+def _containers(spec: Manifest) -> list[Manifest]:
+    """List the containers that hold their devices as long as the pod lives: a model server is an init container."""
+    return [*spec.get("initContainers", []), *spec.get("containers", [])]
+
+
+def _count_gpus(container: Manifest) -> int:
+    """Count whole devices and partitions of one; Kubernetes has them in whole numbers."""
+    limits = container.get("resources", {}).get("limits", {})
+    return sum(int(str(number)) for name, number in limits.items() if _GPU.search(name) and str(number).isdecimal())
+
+
+def _ended_at(status: Manifest) -> datetime | None:
+    """Tell when the last container of a pod ended, or where it never had one, when it was given up."""
+    if status.get("phase") not in {"Succeeded", "Failed"}:
+        return None
+    states = [c.get("state", {}) for where in _STATUSES for c in status.get(where, [])]
+    ends = [_parse_time(state.get("terminated", {}).get("finishedAt")) for state in states]
+    moves = [_parse_time(condition.get("lastTransitionTime")) for condition in status.get("conditions", [])]
+    return max(filter(None, ends), default=None) or max(
+        filter(None, moves), default=_parse_time(status.get("startTime"))
     )
 
 

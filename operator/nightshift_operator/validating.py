@@ -107,6 +107,8 @@ def _accept(view: View, verdict: Verdict, model: HostedModel) -> Decision:
     update = {
         "model": model.spec.name,
         "counts": counts_of(State(), verdict.lines),
+        "gpu_seconds": 0,
+        "pricing": model.spec.pricing,
         "input": CheckedInput(key=observed.input_key or "", bytes=verdict.bytes, crc32c=verdict.crc32c),
         "slices": count_slices(verdict.lines, model.spec.shards, view.policy.slices_per_shard),
         "order": view.policy.order,

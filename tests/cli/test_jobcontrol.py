@@ -60,12 +60,12 @@ def test_the_delay_of_an_index_is_no_matter_of_another() -> None:
     assert plan(job, pods, later(0.1)).indexes == (1,)
 
 
-def test_a_disrupted_pod_is_replaced_at_once_and_taken_away() -> None:
+def test_a_disrupted_pod_is_replaced_at_once_and_stays() -> None:
     job = a_job(backoffLimit=0)
     pods = [ended(a_pod(job, name=str(n)), 143, disrupted=True) for n in range(20)]
     planned = plan(job, pods, T0)
     assert planned.indexes == (0,)
-    assert set(planned.surplus) == {pod["metadata"]["name"] for pod in pods}
+    assert planned.surplus == ()
     assert planned.ending is None
 
 
@@ -205,6 +205,11 @@ def test_a_pod_belongs_to_its_job_and_knows_its_index() -> None:
 def test_a_pod_is_judged_by_its_exit_code(code: int | None, phase: str) -> None:
     pod = a_pod(a_job()) | {"status": build_pod_status("processor", code, T0, disrupted=False)}
     assert (phase_of(pod), exit_code_of(pod)) == (phase, code)
+
+
+def test_a_pod_says_when_it_was_started() -> None:
+    status = build_pod_status("processor", None, T0, disrupted=False)
+    assert status["startTime"] == status["containerStatuses"][0]["state"]["running"]["startedAt"] == timestamp(T0)
 
 
 # --- any history ------------------------------------------------------------------------------------------------------

@@ -91,5 +91,6 @@ _STATUS = {
     "settled": "settled",
     "attempt": "attempt",
     "counts": "progress",
+    "gpuSeconds": "progress",
     "jobUid": "job",
 }

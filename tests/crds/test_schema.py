@@ -17,7 +17,7 @@ from nightshift_crds.cluster.local import admit
 from nightshift_crds.cluster.port import BATCH_JOB, HOSTED_MODEL, KINDS, Kind, Manifest
 from nightshift_crds.errors import Refused
 from nightshift_crds.lifecycle import Phase, can_move
-from nightshift_crds.models import RESOURCES, WEEKDAYS, ObjectMeta, Part, Resource
+from nightshift_crds.models import RESOURCES, WEEKDAYS, BatchJob, ObjectMeta, Part, Resource
 from nightshift_crds.schema import build_crd, build_schema
 from tests.builders import FILE_ID, a_batch_manifest, a_model_manifest
 
@@ -99,6 +99,12 @@ def test_every_field_that_a_person_sets_or_reads_has_a_place_in_kubectl_explain(
 def test_the_committed_crd_is_the_one_that_the_models_make(resource: type[Resource]) -> None:
     text = (CRDS / f"{resource.__name__.lower()}.yaml").read_text()
     assert yaml.safe_load(text) == build_crd(resource)
+
+
+def test_tokens_and_cost_of_a_batch_are_columns_that_people_ask_for() -> None:
+    [version] = build_crd(BatchJob)["spec"]["versions"]
+    wide = [c["name"] for c in version["additionalPrinterColumns"] if c.get("priority") == 1]
+    assert wide == ["Tokens", "GPU-s", "Cost", "Currency"]
 
 
 @pytest.mark.parametrize("resource", RESOURCES)

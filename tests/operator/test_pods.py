@@ -98,6 +98,98 @@ def test_a_pod_without_a_status_is_one_that_waits() -> None:
     assert pod.deleting_at == datetime(2026, 11, 23, 9, tzinfo=UTC)
 
 
+# --- what GPUs a pod has, and for how long ----------------------------------------------------------------------------
+
+START = "2026-11-23T09:00:00Z"
+
+
+def at(minute: int) -> datetime:
+    return datetime(2026, 11, 23, 9, minute, tzinfo=UTC)
+
+
+def finished(minute: int, code: int = 0, reason: str = "Completed") -> dict[str, Any]:
+    return {"exitCode": code, "reason": reason, "startedAt": START, "finishedAt": f"2026-11-23T09:{minute:02}:00Z"}
+
+
+def moved(kind: str, minute: int, status: str = "True", **more: str) -> dict[str, str]:
+    return condition(kind, status, lastTransitionTime=f"2026-11-23T09:{minute:02}:00Z", **more)
+
+
+EVICTED = moved("DisruptionTarget", 12, reason="TerminationByKubelet")
+
+
+@pytest.mark.parametrize(
+    ("limits", "gpus"),
+    [
+        ({}, 0),
+        ({"cpu": "6", "memory": "32Gi"}, 0),
+        ({"nvidia.com/gpu": "1", "cpu": "6"}, 1),
+        ({"nvidia.com/gpu": 8}, 8),
+        ({"amd.com/gpu": "2"}, 2),
+        ({"nvidia.com/mig-1g.10gb": "3"}, 3),
+        ({"nvidia.com/gpu": "1k", "example.com/gpu-memory": "4"}, 0),
+    ],
+)
+def test_the_gpus_of_a_pod_are_those_of_its_model_server(limits: dict[str, Any], gpus: int) -> None:
+    server = {"name": MODEL_CONTAINER, "restartPolicy": "Always", "resources": {"limits": limits, "requests": limits}}
+    processor = {"name": CONTAINER, "resources": {"limits": {"memory": "1Gi"}}}
+    assert pod_of(a_pod_manifest(spec={"initContainers": [server], "containers": [processor]})).gpus == gpus
+    assert pod_of(a_pod_manifest(spec={"containers": [processor]})).gpus == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "started", "ended"),
+    [
+        ({"phase": "Pending", "conditions": [condition("PodScheduled", "False")]}, None, None),
+        ({"phase": "Pending", "startTime": START}, at(0), None),
+        ({"phase": "Running", "startTime": START, "containerStatuses": [a_container(running={})]}, at(0), None),
+        (
+            {  # the processor has ended, and its model server still holds the GPU
+                "phase": "Running",
+                "startTime": START,
+                "containerStatuses": [a_container(terminated=finished(10))],
+                "initContainerStatuses": [a_container(MODEL_CONTAINER, running={"startedAt": START})],
+            },
+            at(0),
+            None,
+        ),
+        (
+            {
+                "phase": "Succeeded",
+                "startTime": START,
+                "conditions": [moved("Ready", 12, "False", reason="PodCompleted")],
+                "containerStatuses": [a_container(terminated=finished(10))],
+                "initContainerStatuses": [a_container(MODEL_CONTAINER, terminated=finished(11, 143, "Error"))],
+            },
+            at(0),
+            at(11),
+        ),
+        (  # evicted by its node: what is left says nothing of the containers
+            {"phase": "Failed", "reason": "Evicted", "startTime": START, "conditions": [moved("Ready", 11), EVICTED]},
+            at(0),
+            at(12),
+        ),
+        (
+            {
+                "phase": "Failed",
+                "startTime": START,
+                "conditions": [EVICTED],
+                "containerStatuses": [a_container(terminated={"exitCode": 137, "reason": "ContainerStatusUnknown"})],
+            },
+            at(0),
+            at(12),
+        ),
+        ({"phase": "Failed", "reason": "NodeAffinity", "startTime": START}, at(0), at(0)),
+        ({"phase": "Failed", "reason": "UnexpectedAdmissionError"}, None, None),
+    ],
+)
+def test_a_pod_has_its_gpus_from_its_start_to_the_end_of_its_last_container(
+    status: dict[str, Any], started: datetime | None, ended: datetime | None
+) -> None:
+    pod = pod_of(a_pod_manifest(status=status))
+    assert (pod.started_at, pod.ended_at) == (started, ended)
+
+
 # --- what keeps a pod from working ------------------------------------------------------------------------------------
 
 NO_GPU = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. no new claims to deallocate."

@@ -234,7 +234,7 @@ async def test_a_batch_that_is_recreated_under_its_name_has_nothing_of_the_old_o
 
 
 async def test_fields_that_a_later_version_adds_survive_our_writes(world: World, running: Key) -> None:
-    world.write_oddly(BATCH_JOB, running.name, status={"cost": {"amount": 3}})
+    world.write_oddly(BATCH_JOB, running.name, status={"mood": {"amount": 3}})
     await world.cancel(running)
     await world.operator().reconcile(running)
     assert (await world.batch(running)).phase is Phase.CANCELLING

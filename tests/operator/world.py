@@ -273,7 +273,7 @@ class World:
                 "labels": {"batch.kubernetes.io/job-name": metadata["name"]},
                 "ownerReferences": [owner | {"controller": True}],
             },
-            "spec": {"nodeName": node} if node else {},
+            "spec": job["spec"]["template"]["spec"] | ({"nodeName": node} if node else {}),
         }
         await self.cluster.create(POD, pod)
         await self.cluster.patch_status(POD, NAMESPACE, name, {"status": status})

@@ -57,7 +57,6 @@ def plan(job: Manifest, pods: Sequence[Manifest], now: datetime) -> Plan:
     failed = [(pod, judge(job, pod)) for pod in pods if phase_of(pod) == "Failed"]
     ending = _find_ending(job, pods, failed, now)
     active = [pod for pod in pods if phase_of(pod) in {"Pending", "Running"}]
-    ignored = [pod["metadata"]["name"] for pod, verdict in failed if verdict is Verdict.IGNORE]
     if ending:  # told only once no pod runs any more: until then one may still be writing
         return Plan(surplus=tuple(pod["metadata"]["name"] for pod in active), ending=None if active else ending)
     busy = {index_of(pod) for pod in pods if phase_of(pod) == "Succeeded"} | {index_of(pod) for pod in active}
@@ -66,7 +65,7 @@ def plan(job: Manifest, pods: Sequence[Manifest], now: datetime) -> Plan:
     }
     ready = tuple(sorted(i for i, at in due.items() if at is None or at <= now))
     later = [at for at in due.values() if at is not None and at > now]
-    return Plan(ready, tuple(ignored), again_at=_earliest([*later, _deadline(job)]))
+    return Plan(ready, again_at=_earliest([*later, _deadline(job)]))
 
 
 def judge(job: Manifest, pod: Manifest) -> Verdict:
@@ -209,7 +208,7 @@ def build_pod_status(container: str, exit_code: int | None, now: datetime, *, di
     """Build a pod's status: running while there is no exit code, then succeeded or failed."""
     if exit_code is None:
         state = {"name": container, "state": {"running": {"startedAt": _text(now)}}}
-        return {"phase": "Running", "containerStatuses": [state]}
+        return {"phase": "Running", "startTime": _text(now), "containerStatuses": [state]}
     terminated = {"exitCode": exit_code, "finishedAt": _text(now)}
     status: dict[str, Any] = {
         "phase": "Failed" if exit_code else "Succeeded",
