@@ -18,7 +18,7 @@ from nightshift_api.paging import parse_cursor, render_page
 from nightshift_api.parsing import parse_body, parse_fields
 from nightshift_api.progress import is_running
 from nightshift_api.rendering import render_batch, visible_phase
-from nightshift_api.responses import respond
+from nightshift_api.responses import respond, respond_page
 from nightshift_api.wire import (
     ENDPOINTS,
     BatchObject,
@@ -68,9 +68,9 @@ class Batches:
         if query.search:
             most = self._context.settings.max_searched_batches
             found = index.search(namespace, wanted, query.search.casefold(), most)
-            return respond(render_page(found.rows, has_more=found.has_more, looked_at=found.last_id))
+            return respond_page(request, render_page(found.rows, has_more=found.has_more, looked_at=found.last_id))
         rows, has_more = index.page(namespace, wanted)
-        return respond(render_page(rows, has_more=has_more))
+        return respond_page(request, render_page(rows, has_more=has_more))
 
     async def get(self, request: Request) -> Response:
         """Show a batch as it is now."""

@@ -1,5 +1,8 @@
 """Answer with an object of the contract."""
 
+import gzip
+
+from starlette.requests import Request
 from starlette.responses import Response
 
 from nightshift_api.wire import Wire
@@ -9,3 +12,11 @@ def respond(body: Wire | bytes) -> Response:
     """Answer 200 with an object, or the JSON of one."""
     content = body if isinstance(body, bytes) else body.model_dump_json()
     return Response(content, media_type="application/json")
+
+
+def respond_page(request: Request, body: bytes) -> Response:
+    """Answer 200 with a page of objects, packed for the console: its network may be slow, that of programs is not."""
+    if "nightshift-console" not in request.headers or "gzip" not in request.headers.get("accept-encoding", ""):
+        return respond(body)
+    headers = {"content-encoding": "gzip", "vary": "accept-encoding, nightshift-console"}
+    return Response(gzip.compress(body, compresslevel=5), headers=headers, media_type="application/json")

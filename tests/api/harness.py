@@ -4,6 +4,7 @@ Every answer is checked on its way to the test: against `/openapi.json`, and for
 each.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
@@ -67,6 +68,7 @@ class Api:
     clock: Clock
     keys_file: Path
     description: Description
+    closing: asyncio.Event
 
     @property
     def cluster(self) -> Cluster:
@@ -156,7 +158,7 @@ async def open_api(
         async with client_of(app) as plain:
             description = json_of(await plain.get(f"{BASE}/openapi.json"), 200)
         async with client_of(app, KEY, description) as client, client_of(app, OTHER_KEY, description) as stranger:
-            yield Api(client, stranger, app, lists, bucket, clock, loaded.api_keys_file, description)
+            yield Api(client, stranger, app, lists, bucket, clock, loaded.api_keys_file, description, context.closing)
 
 
 @asynccontextmanager

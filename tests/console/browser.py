@@ -62,7 +62,7 @@ class Tab:
 
     def show(self, name: str) -> Any:
         """Open the detail of a batch."""
-        self.row(name).get_by_role("link").click()
+        self.row(name).first.get_by_role("link").click()
         detail = self.page.locator("#detail[open]")
         detail.get_by_role("heading", name=name).wait_for()
         return detail

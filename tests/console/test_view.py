@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from nightshift_operator.conditions import Reason
-from tests.console.browser import find_violations, open_tab
+from tests.console.browser import Tab, find_violations, open_tab
 from tests.console.conftest import Opener
 from tests.console.scene import KEY, STORIES
-from tests.e2e.installation import ROOT
+from tests.e2e.installation import ROOT, wait_until
 
 WEIGHT = 100_000
 STATIC = ROOT / "api" / "nightshift_api" / "console" / "static"
@@ -66,17 +66,21 @@ def test_nothing_is_wider_than_the_screen(looking: Opener, width: int) -> None:
     assert detail.evaluate("e => e.getBoundingClientRect().right") <= width
 
 
+def wait_for_rows(tab: Tab, count: int) -> None:
+    wait_until(lambda: tab.page.locator("tr[data-batch]").count() == count, f"{count} rows", timeout_s=10)
+
+
 def test_a_filter_and_a_search_are_asked_of_the_server_and_stand_in_the_address(looking: Opener) -> None:
     opened = looking()
     opened.page.get_by_role("button", name="Failed").click()
+    wait_for_rows(opened, 1)
     opened.row("Legal clauses").wait_for()
-    assert opened.page.locator("tr[data-batch]").count() == 1
     opened.page.get_by_role("button", name="All").click()
     opened.page.get_by_label("Search by name or id").fill("TRIAGE")
     opened.page.wait_for_url("**?search=TRIAGE")
-    opened.page.wait_for_function("document.querySelectorAll('tr[data-batch]').length === 2")
+    wait_for_rows(opened, 2)
     opened.page.reload()
-    opened.page.wait_for_function("document.querySelectorAll('tr[data-batch]').length === 2")
+    wait_for_rows(opened, 2)
     opened.page.get_by_label("Search by name or id").fill("no such thing")
     opened.page.get_by_role("heading", name="No batch matches").wait_for()
     opened.page.get_by_role("button", name="Show all batches").click()
@@ -108,8 +112,7 @@ def test_why_a_batch_waits_is_told_in_words(looking: Opener) -> None:
     opened = looking()
     name = STORIES[2].name or ""
     assert "Waiting" in opened.row(name).first.inner_text()
-    opened.row(name).first.get_by_role("link").click()
-    banner = opened.page.locator(".banner")
+    banner = opened.show(name).locator(".banner")
     banner.wait_for()
     assert "Waiting for a node that can take it" in banner.inner_text()
     assert "Insufficient nvidia.com/gpu" in banner.inner_text()

@@ -46,3 +46,15 @@ def test_a_hash_is_the_one_that_sha256sum_prints() -> None:
 def test_a_file_that_is_not_as_we_write_it_opens_nothing(content: str) -> None:
     with pytest.raises(ValidationError):
         parse_keys(content.encode())
+
+
+def test_what_sessions_are_signed_with_stands_beside_the_keys() -> None:
+    secret = "s" * 32
+    assert parse_keys(render_keys({"sk-1": "a"}, secret).encode()).session_secret == secret
+    assert parse_keys(render_keys({"sk-1": "a"}).encode()).session_secret is None
+    assert secret not in repr(parse_keys(render_keys({}, secret).encode()))
+
+
+def test_a_short_secret_is_refused() -> None:
+    with pytest.raises(ValidationError, match="at least 32"):
+        parse_keys(b'{"keys": [], "session_secret": "short"}')

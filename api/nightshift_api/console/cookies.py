@@ -6,7 +6,6 @@ Pure. A signature says who signed in and until when; whether the key still holds
 import hmac
 import re
 from dataclasses import dataclass
-from http.cookies import SimpleCookie
 
 _SHAPE = re.compile(r"(1\.([0-9a-f]{64})\.([0-9]{1,12}))\.([0-9a-f]{64})")
 
@@ -50,10 +49,5 @@ def cookie_name(*, is_secure: bool) -> str:
 
 def render_cookie(value: str, max_age_s: int, *, is_secure: bool) -> str:
     """Write `Set-Cookie`; an age of 0 takes the cookie away."""
-    cookie = SimpleCookie({cookie_name(is_secure=is_secure): value})
-    (morsel,) = cookie.values()
-    morsel.update({"path": "/", "max-age": str(max_age_s), "samesite": "Strict"})
-    morsel["httponly"] = True
-    if is_secure:
-        morsel["secure"] = True
-    return morsel.OutputString()
+    cookie = f"{cookie_name(is_secure=is_secure)}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict"
+    return f"{cookie}; Secure" if is_secure else cookie

@@ -6,7 +6,6 @@ cheat sheet on CSRF (custom headers, Fetch Metadata), W3C Fetch Metadata.
 """
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 HEADER = "nightshift-console"
 _SAFE = frozenset({"GET", "HEAD"})
@@ -32,4 +31,4 @@ def _sites(method: str) -> frozenset[str]:
 
 def _is_own(origin: str | None, host: str | None) -> bool:
     """Browsers send no Fetch Metadata to a plain http address that is not this machine, but an origin always."""
-    return origin is not None and urlsplit(origin).netloc == host
+    return host is not None and origin in {f"http://{host}", f"https://{host}"}

@@ -19,6 +19,8 @@ _TYPES: Mapping[str, str] = {
     ".woff2": "font/woff2",
     ".txt": "text/plain; charset=utf-8",
 }
+_ACTIVE = frozenset({_TYPES[".html"], _TYPES[".svg"]})
+"""What a browser takes for a document, if it is sent there."""
 _IS_PACKED = frozenset({".woff2"})
 _POLICY: Mapping[str, str] = {
     "default-src": "'none'",
@@ -34,15 +36,17 @@ _POLICY: Mapping[str, str] = {
     "trusted-types": "lit-html",
 }
 """No text can become a script: strings are refused where scripts could come from, but for the templates of lit-html."""
-HEADERS: Mapping[str, str] = {
-    "content-security-policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
+_OF_ALL: Mapping[str, str] = {
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "cache-control": "no-cache",
     "vary": "accept-encoding",
+}
+_OF_PAGE: Mapping[str, str] = {
+    "content-security-policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 
 
@@ -55,9 +59,10 @@ class Asset:
     packed: bytes | None
 
     @property
-    def etag(self) -> str:
-        """Name the bytes."""
-        return f'"{sha256(self.plain).hexdigest()[:32]}"'
+    def headers(self) -> dict[str, str]:
+        """Say how a browser is to take it, and which bytes it is."""
+        of_page = _OF_PAGE if self.media_type in _ACTIVE else {}
+        return {**_OF_ALL, **of_page, "etag": f'"{sha256(self.plain).hexdigest()[:32]}"'}
 
 
 def load_assets(folder: Path) -> dict[str, Asset]:
@@ -91,9 +96,9 @@ class Pages:
 
 
 def _answer(request: Request, asset: Asset) -> Response:
-    if request.headers.get("if-none-match") == asset.etag:
-        return Response(status_code=304, headers={**HEADERS, "etag": asset.etag})
+    headers = asset.headers
+    if request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
     if asset.packed and "gzip" in request.headers.get("accept-encoding", ""):
-        headers = {**HEADERS, "etag": asset.etag, "content-encoding": "gzip"}
-        return Response(asset.packed, headers=headers, media_type=asset.media_type)
-    return Response(asset.plain, headers={**HEADERS, "etag": asset.etag}, media_type=asset.media_type)
+        return Response(asset.packed, headers=headers | {"content-encoding": "gzip"}, media_type=asset.media_type)
+    return Response(asset.plain, headers=headers, media_type=asset.media_type)

@@ -192,9 +192,9 @@ def render_welcome(installation: Installation, port: int) -> list[str]:
     exports = [f"  export OPENAI_BASE_URL={url}", f"  export OPENAI_API_KEY={made}"]
     return [
         f"Nightshift is ready at {url} (data in {installation.data_dir.root})",
-        f"  console at http://{_HOST}:{port}/console",
         *(exports if made in installation.keys else []),
         *(f"  model {model.name} at {model.url}" for model in installation.models),
+        f"  console at http://{_HOST}:{port}/console",
     ]
 
 
