@@ -99,11 +99,14 @@ async def test_the_batch_in_detail_is_told_with_what_the_bucket_knows(tmp_path: 
 
 
 async def test_a_batch_that_there_is_not_ends_no_stream(tmp_path: Path) -> None:
-    async with open_served(tmp_path, **QUICK) as served, signed_in(served) as session:
-        async with reading(session, batch="batch_nothing") as reader:
-            await reader.next("hello")
-            await served.api.create_batch()
-            await reader.next("batch")
+    async with (
+        open_served(tmp_path, **QUICK) as served,
+        signed_in(served) as session,
+        reading(session, batch="batch_nothing") as reader,
+    ):
+        await reader.next("hello")
+        await served.api.create_batch()
+        await reader.next("batch")
 
 
 async def test_who_comes_back_is_told_whether_anything_was_missed(tmp_path: Path) -> None:

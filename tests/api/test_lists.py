@@ -214,7 +214,7 @@ async def test_a_list_and_a_search_of_10_000_batches_take_less_than_200_ms(api: 
     for n in range(10_000):
         index.put(NAMESPACE, Row(n, f"batch_{n}", shown, f"b{n}", ("completed", "failed")[n % 2], words=f"name {n}"))
     async with client_of(api.app, KEY) as client:
-        for query in ({"limit": 50}, {"limit": 50, "status": "failed"}, {"limit": 50, "search": "no such name"}):
+        for query in ("limit=50", "limit=50&status=failed", "limit=50&search=no such name"):
             started = time.perf_counter()
-            assert (await client.get("batches", params=query)).status_code == 200
+            assert (await client.get(f"batches?{query}")).status_code == 200
             assert time.perf_counter() - started < 0.2

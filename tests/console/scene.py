@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from subprocess import PIPE, Popen
+from subprocess import Popen
 from typing import Any
 from urllib.request import urlopen
+
+from pydantic.alias_generators import to_camel
 
 from nightshift_crds import names
 from nightshift_crds.bucket import open_bucket
@@ -24,8 +26,6 @@ from nightshift_crds.lifecycle import TIMESTAMPS, Phase
 from nightshift_crds.lines import CHAT, EMBEDDINGS, Usage
 from nightshift_crds.names import IdKind, ResultKind
 from nightshift_crds.records import Header, Progress, RecordKind, State, encode_progress, encode_record
-from pydantic.alias_generators import to_camel
-
 from tests.api.given import WAYS
 from tests.builders import timestamp
 from tests.e2e.installation import BIN, free_port, wait_until
@@ -33,7 +33,8 @@ from tests.e2e.installation import BIN, free_port, wait_until
 KEY = "sk-scene"
 TEAM = "search-quality"
 LLAMA, BGE, QWEN = "llama3.3:70b", "bge-m3", "qwen3:32b"
-PRICING = {"currency": "USD", "perGpuHour": 2.1}
+PER_GPU_HOUR = 2.1
+PRICING = {"currency": "USD", "perGpuHour": PER_GPU_HOUR}
 
 
 @dataclass(frozen=True)
@@ -62,32 +63,47 @@ RUNNING = (("Validated", "True", "InputAccepted", ""), ("Scheduled", "True", "Ru
 NO_NODE = "0/9 nodes are available: 3 Insufficient nvidia.com/gpu, 6 node(s) didn't match Pod's node affinity/selector."
 TIMED_OUT = "The model server did not answer within 600 s, 5 times."
 TOO_LONG = "This model's maximum context length is 131072 tokens; the prompt has 148211."
+FAILURES = [
+    *((f"sku-{105000 + n * 7}", "context_length_exceeded", TOO_LONG) for n in range(29)),
+    *((f"sku-{118000 + n * 3}", "request_timeout", TIMED_OUT) for n in range(12)),
+]
+ANSWERS = [
+    (
+        "sku-104882",
+        "A light rain jacket in recycled nylon, cut long enough to cycle in, with a hood that stays put in the wind.",
+    ),
+    ("sku-104883", "Merino base layer for cold starts: fine enough to wear alone, warm enough under a shell."),
+    ("sku-104885", "Eine wasserdichte Rolltasche mit 25 Litern, die einrastet und ohne Werkzeug wieder abgeht."),
+]
+REFUSALS = [
+    ("model_not_found", "The model 'llama3.3-70b' does not exist.", 1),
+    ("duplicate_custom_id", "The custom_id was used before.", 211),
+    ("duplicate_custom_id", "The custom_id was used before.", 698),
+    ("invalid_json_line", "This line is not valid JSON.", 3_044),
+]
+WAITING = (RUNNING[0], ("Scheduled", "False", "NoNode", NO_NODE))
+L4 = ("nvidia-l4", "g2-standard-8")
+TICKET = {"team": "catalogue", "ticket": "CAT-2291"}
+DONE = Phase.COMPLETED
 STORIES = (
     Story(
-        "Product descriptions, spring catalogue", Phase.IN_PROGRESS, 2_460, 48_000, 30_912, 41, 2_340, conditions=RUNNING,
-        metadata={"team": "catalogue", "ticket": "CAT-2291"},
-        answers=(
-            ("sku-104882", "A lightweight rain jacket in recycled nylon, cut long enough to cycle in, with taped seams and a hood that stays put in the wind."),
-            ("sku-104883", "Merino base layer for cold starts: fine enough to wear on its own, warm enough under a shell."),
-            ("sku-104885", "Eine wasserdichte Rolltasche mit 25 Litern, die am Gepäckträger einrastet und ohne Werkzeug wieder abgeht."),
-        ),
-        failures=[(f"sku-{105000 + n * 7}", "context_length_exceeded", TOO_LONG) for n in range(29)]
-        + [(f"sku-{118000 + n * 3}", "request_timeout", TIMED_OUT) for n in range(12)],
+        "Product descriptions, spring catalogue", Phase.IN_PROGRESS, 2_460, 48_000, 30_912, 41, 2_340,
+        conditions=RUNNING, metadata=TICKET, answers=ANSWERS, failures=FAILURES,
     ),
     Story("Ticket triage, last 24 h", Phase.VALIDATING, 38, model=QWEN, gpu=None),
-    Story("Nightly embeddings, docs corpus", Phase.IN_PROGRESS, 900, 25_000, model=BGE, took=860, gpu=None, tokens=(410, 0),
-          conditions=(RUNNING[0], ("Scheduled", "False", "NoNode", NO_NODE))),
-    Story("Review sentiment, Q3", Phase.COMPLETED, 9_400, 50_000, 49_988, 12, 5_120),
-    Story("Judge: answer quality, run 14", Phase.COMPLETED, 15_800, 4_000, 4_000, 0, 1_034, model=QWEN),
-    Story("Legal clauses, extraction", Phase.FAILED, 20_500, model=LLAMA, gpu=None, errors=(
-        ("duplicate_custom_id", "The custom_id was used before.", 211), ("duplicate_custom_id", "The custom_id was used before.", 698),
-        ("invalid_json_line", "This line is not valid JSON.", 3_044), ("model_not_found", "The model 'llama3.3-70b' does not exist.", 1))),
+    Story(
+        "Nightly embeddings, docs corpus", Phase.IN_PROGRESS, 900, 25_000, model=BGE, took=860, gpu=None,
+        tokens=(410, 0), conditions=WAITING,
+    ),
+    Story("Review sentiment, Q3", DONE, 9_400, 50_000, 49_988, 12, 5_120),
+    Story("Judge: answer quality, run 14", DONE, 15_800, 4_000, 4_000, 0, 1_034, model=QWEN),
+    Story("Legal clauses, extraction", Phase.FAILED, 20_500, model=LLAMA, gpu=None, errors=REFUSALS),
     Story("Synthetic dialogues, es-MX", Phase.CANCELLED, 31_000, 20_000, 7_421, 3, 1_866),
-    Story(None, Phase.COMPLETED, 52_300, 1_200, 1_200, 0, 64, model=BGE, tokens=(380, 0), gpu=("nvidia-l4", "g2-standard-8")),
-    Story("Ticket triage, last 24 h", Phase.COMPLETED, 86_500, 11_640, 11_640, 0, 1_490, model=QWEN),
-    Story("Nightly embeddings, docs corpus", Phase.COMPLETED, 87_300, 24_870, 24_870, 0, 418, model=BGE, tokens=(410, 0), gpu=("nvidia-l4", "g2-standard-8")),
+    Story(None, DONE, 52_300, 1_200, 1_200, 0, 64, model=BGE, tokens=(380, 0), gpu=L4),
+    Story("Ticket triage, last 24 h", DONE, 86_500, 11_640, 11_640, 0, 1_490, model=QWEN),
+    Story("Nightly embeddings, docs corpus", DONE, 87_300, 24_870, 24_870, 0, 418, model=BGE, tokens=(410, 0), gpu=L4),
     Story("Long-form rewrites, trial", Phase.EXPIRED, 172_000, 50_000, 38_200, 310, 86_000),
-    Story("Translation, help centre", Phase.COMPLETED, 176_000, 8_200, 8_196, 4, 2_211),
+    Story("Translation, help centre", DONE, 176_000, 8_200, 8_196, 4, 2_211),
 )  # fmt: skip
 
 
@@ -127,7 +143,7 @@ class Stage:
         gpu_type, instance_type = story.gpu or (None, None)
         held = int(story.took) if story.gpu else None
         total = story.completed * sum(story.tokens)
-        cost = f"{PRICING['perGpuHour'] * (held or 0) / 3600:.6f}"
+        cost = f"{PER_GPU_HOUR * (held or 0) / 3600:.6f}"
         conditions = [
             {
                 "type": kind,
@@ -143,8 +159,9 @@ class Stage:
             "counts": {"total": story.total, "completed": story.completed, "failed": story.failed},
             "usage": usage_of(story) if total else None,
             "model": None if story.phase is Phase.VALIDATING else story.model,
-            "attempt": int(bool(story.took)), "conditions": conditions, "gpuType": gpu_type, "instanceType": instance_type,
-            "gpuSeconds": held, "pricing": PRICING if held else None, "cost": {"currency": "USD", "total": cost} if held else None,
+            "attempt": int(bool(story.took)), "conditions": conditions, "gpuType": gpu_type,
+            "instanceType": instance_type, "gpuSeconds": held, "pricing": PRICING if held else None,
+            "cost": {"currency": "USD", "total": cost} if held else None,
             "errors": [{"code": code, "message": text, "line": line} for code, text, line in story.errors],
         }  # fmt: skip
         return {key: value for key, value in status.items() if value not in (None, [])}
@@ -162,30 +179,31 @@ class Stage:
                 filename = names.result_filename(
                     names.id_of(IdKind.BATCH, made["metadata"]["name"], ""), ResultKind(kind)
                 )
-                content = (b"".join(lines) or failure_line("row-7", "invalid_response", "Not JSON.")) * (
-                    count // max(len(lines), 1)
-                )
+                line = b"".join(lines) or failure_line("row-7", "invalid_response", "Not JSON.")
+                content = line * (count // max(len(lines), 1))
                 ids[f"{kind}FileId"] = await self._add_file(created, filename, "batch_output", content)
         return ids
 
     async def _add_log(self, story: Story, made: Manifest, answers: list[bytes], failures: list[bytes]) -> None:
         uid = made["metadata"]["uid"]
-        sizes = {"output_bytes": len(b"".join(answers)), "error_bytes": len(b"".join(failures))}
+        written, lost = len(b"".join(answers)), len(b"".join(failures))
         used = Usage(**{to_snake(key): value for key, value in usage_of(story).items()})
-        state = State(completed=story.completed, failed=story.failed, usage=used, **sizes)
+        state = State(
+            completed=story.completed, failed=story.failed, usage=used, output_bytes=written, error_bytes=lost
+        )
         header = Header(
             kind=RecordKind.PART,
             writer="w",
             state=state,
-            output_length=sizes["output_bytes"],
-            error_length=sizes["error_bytes"],
+            output_length=written,
+            error_length=lost,
         )
         await self._bucket.put(
             names.record_key(uid, 0, 0), encode_record(header, [*answers, *failures]), create_only=True
         )
         progress = Progress(seq=0, state=state, rate=(story.completed + story.failed) / story.took * 1.06)
         await self._bucket.put(names.progress_key(uid, 0, 0), encode_progress(progress), create_only=True)
-        for kind, size in ((ResultKind.OUTPUT, sizes["output_bytes"]), (ResultKind.ERROR, sizes["error_bytes"])):
+        for kind, size in ((ResultKind.OUTPUT, written), (ResultKind.ERROR, lost)):
             if size:
                 self._add_growing(made, kind)
 
@@ -270,13 +288,12 @@ def serving_api(folder: Path, **environ: str) -> Iterator[str]:
     port = free_port()
     told = {
         "NIGHTSHIFT_CLUSTER": f"sqlite://{folder / 'cluster.db'}", "NIGHTSHIFT_BUCKET": f"file://{folder / 'bucket'}",
-        "NIGHTSHIFT_API_KEYS_FILE": str(folder / "keys.json"), "NIGHTSHIFT_PORT": str(port), "NIGHTSHIFT_HOST": "127.0.0.1",
+        "NIGHTSHIFT_API_KEYS_FILE": str(folder / "keys.json"), "NIGHTSHIFT_PORT": str(port),
+        "NIGHTSHIFT_HOST": "127.0.0.1",
     }  # fmt: skip
     url = f"http://127.0.0.1:{port}"
-    with (
-        (folder / "api.log").open("w") as log,
-        Popen([BIN / "nightshift-api"], env=told | environ, stdout=PIPE, stderr=log) as process,
-    ):
+    command = [BIN / "nightshift-api"]
+    with (folder / "api.log").open("w") as log, Popen(command, env=told | environ, stdout=log, stderr=log) as process:
         try:
             wait_until(lambda: is_ready(url), "the API to be ready")
             yield url

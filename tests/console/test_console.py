@@ -115,7 +115,7 @@ def test_errors_are_grouped_by_what_they_are(tab: Opener, installation: Installa
     detail = tab().show("Some go wrong")
     groups = detail.locator(".groups li")
     groups.first.wait_for()
-    assert [text.split()[0] for text in groups.all_inner_texts()] == ["3×", "1×"]
+    assert [text.split()[0] for text in groups.all_inner_texts()] == ["3\u00d7", "1\u00d7"]
     assert "All 4 lines of the error file." in detail.inner_text()
 
 
@@ -175,7 +175,10 @@ def test_a_large_file_is_checked_while_the_page_stays_responsive(tab: Opener) ->
         """() => {
             window.longest = 0;
             let last = performance.now();
-            setInterval(() => { window.longest = Math.max(window.longest, performance.now() - last); last = performance.now(); }, 5);
+            setInterval(() => {
+                window.longest = Math.max(window.longest, performance.now() - last);
+                last = performance.now();
+            }, 5);
         }"""
     )
     drop(opened, "large.jsonl", lines)

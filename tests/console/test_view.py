@@ -14,6 +14,17 @@ WEIGHT = 100_000
 STATIC = ROOT / "api" / "nightshift_api" / "console" / "static"
 
 
+def finish_animations(element: Any) -> None:
+    """What fades in has no contrast yet; what pulses for ever has."""
+    element.evaluate(
+        """e => Promise.all(
+            e.getAnimations({subtree: true})
+                .filter(animation => animation.effect.getTiming().iterations === 1)
+                .map(animation => animation.finished)
+        )"""
+    )
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(looking: Opener, axe: str, scheme: str) -> None:
     opened = looking(color_scheme=scheme)
@@ -21,19 +32,16 @@ def test_axe_finds_nothing_serious(looking: Opener, axe: str, scheme: str) -> No
     for story in (STORIES[0], STORIES[2], STORIES[5]):
         detail = opened.show(story.name or "")
         detail.locator(".files").wait_for()
-        detail.evaluate(
-            "e => Promise.all(e.getAnimations({subtree: true}).filter(a => a.effect.getTiming().iterations === 1).map(a => a.finished))"
-        )
-        detail.get_by_role("button", name="Actions").click() if detail.get_by_role(
-            "button", name="Actions"
-        ).count() else None
+        finish_animations(detail)
+        if detail.get_by_role("button", name="Actions").count():
+            detail.get_by_role("button", name="Actions").click()
         assert find_violations(opened.page, axe) == []
         opened.page.get_by_role("button", name="Close").first.click()
     opened.page.get_by_role("button", name="New batch").click()
     bad = {"name": "in.jsonl", "mimeType": "text/plain", "buffer": b"{oops\n"}
     opened.page.locator("#create input[type=file]").set_input_files(bad)
     opened.page.locator(".verdict.bad").wait_for()
-    opened.page.locator("#create").evaluate("e => Promise.all(e.getAnimations({subtree: true}).map(a => a.finished))")
+    finish_animations(opened.page.locator("#create"))
     assert find_violations(opened.page, axe) == []
 
 
@@ -102,7 +110,8 @@ def test_a_detail_has_an_address_of_its_own(looking: Opener) -> None:
 def test_the_detail_tells_what_the_guide_lists(looking: Opener) -> None:
     shown = looking().show(STORIES[0].name or "").inner_text()
     for said in (
-        *("30,912", "41", "17,047", "nvidia-h100-80gb", "a3-highgpu-1g", "llama3.3:70b", "Time left", "$1.37", "Per 1M tokens"),
+        *("30,912", "41", "17,047", "nvidia-h100-80gb", "a3-highgpu-1g", "llama3.3:70b"),
+        *("Time left", "$1.37", "Per 1M tokens"),
         *("18,918,144", "4,574,976", "23,493,120", "760", "Created", "Started"),
     ):  # fmt: skip
         assert said in shown, said

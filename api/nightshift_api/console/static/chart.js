@@ -72,7 +72,7 @@ function rateStrip(rates, x) {
     return svg`<rect x=${x(from)} y=${RATE_HEIGHT - tall} width=${Math.max(1, x(to) - x(from))} height=${tall} />`;
   });
   return html`<div class="plot rates">
-    <span class="top">${rate(most)}</span>
+    <span class="top">${rate(most)} at most</span>
     <svg viewBox="0 0 ${WIDTH} ${RATE_HEIGHT}" preserveAspectRatio="none" role="img" aria-label="Rate while this page looked on, ${rate(most)} at most">
       ${bars}
     </svg>
