@@ -16,8 +16,11 @@ export function detailView(detail, now, on) {
     ${pill(batch, facts)}
     <span class="id"><span class="mono">${batch.id}</span><button class="plain" @click=${() => on.copy(batch.id)} aria-label="Copy the id">${icon("copy")}</button></span>
   </p>`;
-  const body = html`${notice(detail.notice)} ${waiting(batch, facts, now)} ${strip(batch, facts)} ${progress(detail, facts, now)} ${costs(facts)}
-    ${files(detail, on)} ${errors(detail, facts)} ${results(detail)} ${particulars(batch, facts, on)}`;
+  const wait = waitOf(batch, facts);
+  const hasRun = facts.total > 0 || !facts.isOver;
+  const body = html`${notice(detail.notice)} ${wait ? waiting(wait, now) : nothing} ${strip(batch, facts)} ${hasRun ? nothing : errors(detail)}
+    ${hasRun ? progress(detail, facts, wait, now) : nothing} ${hasRun ? costs(facts) : nothing} ${files(detail, facts)}
+    ${hasRun ? errors(detail) : nothing} ${results(detail)} ${particulars(batch, facts, on)}`;
   return frame(facts.name ?? "Batch", head, body, menu(detail, facts, on), on);
 }
 
@@ -41,16 +44,17 @@ const skeleton = html`<div class="skeleton" aria-busy="true" aria-label="Loading
 
 function menu(detail, facts, on) {
   const { batch } = detail;
+  const isOpen = !facts.isOver && batch.status !== "cancelling";
+  const rerun = isRerunnable(batch, facts);
   const items = [
-    !facts.isOver && batch.status !== "cancelling" && !facts.isSuspended && ["pause", "Suspend", () => on.act("suspend")],
-    !facts.isOver && facts.isSuspended && ["play", "Resume", () => on.act("resume")],
-    isRerunnable(batch, facts) && ["again", "Rerun what failed", () => on.act("rerun")],
-    !facts.isOver && batch.status !== "cancelling" && ["stop", "Cancel batch…", on.cancel, "danger"],
+    isOpen && !facts.isSuspended && ["pause", "Suspend", () => on.act("suspend")],
+    isOpen && facts.isSuspended && ["play", "Resume", () => on.act("resume")],
+    rerun && ["again", "Rerun what failed", () => on.act("rerun")],
+    isOpen && ["stop", "Cancel batch…", on.cancel, "danger"],
   ].filter(Boolean);
-  const first = isRerunnable(batch, facts) ? html`<button class="quiet" ?disabled=${detail.isBusy} @click=${() => on.act("rerun")}>${icon("again")}Rerun what failed</button>` : nothing;
   if (!items.length) return nothing;
-  return html`${first}
-    <div class="menu">
+  return html`${rerun ? html`<button class="quiet" ?disabled=${detail.isBusy} @click=${() => on.act("rerun")}>${icon("again")}Rerun what failed</button>` : nothing}
+    <div class="menu ${rerun ? "narrow" : ""}">
       <button class="plain" aria-label="Actions" aria-haspopup="true" aria-expanded=${detail.isMenuOpen ? "true" : "false"} @click=${on.menu}>${icon("more")}</button>
       <div class="items" ?hidden=${!detail.isMenuOpen}>
         ${items.map(([name, label, act, tone]) => html`<button class=${tone ?? ""} ?disabled=${detail.isBusy} @click=${act}>${icon(name)}${label}</button>`)}
@@ -58,13 +62,12 @@ function menu(detail, facts, on) {
     </div>`;
 }
 
+// Of one that has ended nothing else can be asked: on a wide screen the one button does without a menu.
 const isRerunnable = (batch, facts) => facts.isOver && facts.total > 0 && facts.completed < facts.total;
 
 // --- how it goes ------------------------------------------------------------------------------------------------------
 
-function waiting(batch, facts, now) {
-  const wait = waitOf(batch, facts);
-  if (!wait) return nothing;
+function waiting(wait, now) {
   return html`<div class="banner" role="status">
     ${icon("wait")}
     <div>
@@ -82,22 +85,22 @@ function strip(batch, facts) {
 
 const none = html`<span class="none"><span aria-hidden="true">–</span><span class="hidden">none</span></span>`;
 
-function progress(detail, facts, now) {
+function progress(detail, facts, wait, now) {
   const { batch } = detail;
   return html`<section aria-labelledby="progress-title">
     <h3 id="progress-title">Progress</h3>
     <div class="card">
       <div class="big">
-        <strong>${facts.total ? share(facts) : "–"}</strong>
-        <span class="muted">${STATUS[batch.status].means}</span>
+        ${facts.total ? html`<strong>${share(facts)}</strong>` : nothing}
+        <span class="muted">${wait && batch.status === "in_progress" ? `${wait.title}.` : STATUS[batch.status].means}</span>
       </div>
       ${facts.total ? bar(facts, "Progress of this batch") : nothing}
       <dl class="stats">
-        ${stat("Completed", count(facts.completed), "good")} ${stat("Errors", count(facts.failed), facts.failed ? "bad" : "")}
+        ${stat("Completed", count(facts.completed), facts.isOver ? "over" : "good")} ${stat("Errors", count(facts.failed), facts.failed ? "bad" : "")}
         ${stat(facts.isOver ? "Not run" : "Remaining", count(facts.remaining))}
         ${stat("Duration", facts.durationS === null ? null : duration(facts.durationS))} ${timing(facts)}
       </dl>
-      ${chart(facts, detail.samples, now)}
+      ${facts.completed + facts.failed ? chart(facts, detail.samples, now) : nothing}
     </div>
   </section>`;
 }
@@ -129,25 +132,25 @@ function costs(facts) {
         ${usage?.input_tokens_details.cached_tokens ? stat("From cache", count(usage.input_tokens_details.cached_tokens)) : nothing}
         ${usage?.output_tokens_details.reasoning_tokens ? stat("Reasoning", count(usage.output_tokens_details.reasoning_tokens)) : nothing}
       </dl>
-      ${cost ? nothing : html`<p class="help">No price is set for this model (<code>spec.pricing</code> of its HostedModel), so no cost is shown.</p>`}
+      ${cost || !usage ? nothing : html`<p class="help">No price is set for this model (<code>spec.pricing</code> of its HostedModel), so no cost is shown.</p>`}
     </div>
   </section>`;
 }
 
 // --- its files --------------------------------------------------------------------------------------------------------
 
-function files(detail, on) {
+function files(detail, facts) {
   const { batch } = detail;
   return html`<section aria-labelledby="files-title">
     <h3 id="files-title">Files</h3>
     <ul class="card files">
-      ${file(detail, "Input", batch.input_file_id)} ${file(detail, "Output", batch.output_file_id)} ${file(detail, "Errors", batch.error_file_id)}
+      ${file(detail, facts, "Input", batch.input_file_id)} ${file(detail, facts, "Output", batch.output_file_id)} ${file(detail, facts, "Errors", batch.error_file_id)}
     </ul>
   </section>`;
 }
 
-function file(detail, label, id) {
-  if (!id) return html`<li><span class="what">${label}</span><span class="faint grow">${detail.batch && label === "Input" ? "–" : "None yet, or nothing to put in it"}</span></li>`;
+function file(detail, facts, label, id) {
+  if (!id) return html`<li><span class="what">${label}</span><span class="faint grow">${facts.isOver ? "None" : "None yet"}</span></li>`;
   const known = detail.files[id];
   if (!/^file_/.test(id)) return html`<li><span class="what">${label}</span><span class="mono grow">${id}</span></li>`;
   if (known === null) return html`<li><span class="what">${label}</span><span class="faint grow">Deleted or expired</span></li>`;
@@ -163,11 +166,11 @@ function file(detail, label, id) {
 
 // --- what went wrong, and what came out -------------------------------------------------------------------------------
 
-function errors(detail, facts) {
+function errors(detail) {
   const invalid = validationErrors(detail.batch);
   const found = invalid.length ? invalid : detail.failures?.errors;
   if (!found?.length) return nothing;
-  const note = invalid.length ? "Nothing was run: the input has these problems." : noteOf(detail.failures, facts);
+  const note = invalid.length ? "Nothing was run: the input has these problems." : noteOf(detail.failures);
   return html`<section aria-labelledby="errors-title">
     <h3 id="errors-title">Errors by code</h3>
     <div class="card">
