@@ -136,7 +136,7 @@ imports: install ## Check the import contracts
 
 .PHONY: check
 check: lint types imports ## The quick loop: lint, types, imports, and the tests that start no processes and need no cluster
-	@$(PYTEST) -q -m "not cluster" tests/crds tests/api tests/operator tests/processor tests/cli tests/layout tests/bench \
+	@$(PYTEST) -q -m "not cluster" tests/crds tests/api tests/operator tests/processor tests/cli tests/layout tests/docs tests/bench \
 	  --cov=nightshift_crds --cov=nightshift_operator --cov-config=tests/core.coveragerc --cov-report=term
 
 .PHONY: curl

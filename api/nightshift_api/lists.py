@@ -1,7 +1,7 @@
 """The lists of batches and files: an index of each, fed by list and watch, and never behind what a client was told.
 
 The endpoints read and write through `Lists.cluster`, which notes what lists must show from then on. What bounds it: a
-row for each object of the namespaces served, of about 1 KB for a file and 2 KB for a batch (50 KB at worst, with all
+row for each object of the namespaces served, of about 1 KB for a file and 2 KB for a batch (60 KB at worst, with all
 the metadata and errors that there may be); the sweep takes files after their life and batches after their retention.
 """
 

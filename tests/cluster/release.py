@@ -292,17 +292,19 @@ def _workload(
     ]
 
 
-def _surroundings(namespace: str) -> Iterator[Manifest]:
-    stub = (ROOT / "tests" / "stub_model.py").read_text()
+def stub_model(name: str) -> Iterator[Manifest]:
+    """Build the stub model server, as a Service of that name on port 8000."""
+    code = (ROOT / "tests" / "stub_model.py").read_text()
     metadata = {"name": "stub"}
-    yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"stub_model.py": stub}}
-    yield from _workload(
-        "stub", f"{IMAGE}:test", [*_STUB, "--latency-s=0.02"], 8000, [{"name": "stub", "configMap": metadata}]
-    )
-    gcs = f"-external-url=http://gcs.{namespace}.svc:4443"
-    yield from _workload(
-        "gcs", GCS_IMAGE, ["-scheme=http", "-host=0.0.0.0", "-port=4443", "-backend=memory", gcs], 4443
-    )
+    yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"stub_model.py": code}}
+    command = [*_STUB, "--latency-s=0.02"]
+    yield from _workload(name, f"{IMAGE}:test", command, 8000, [{"name": "stub", "configMap": metadata}])
+
+
+def bucket_emulator(namespace: str) -> list[Manifest]:
+    """Build the bucket emulator, as the Service `gcs` on port 4443."""
+    url = f"-external-url=http://gcs.{namespace}.svc:4443"
+    return _workload("gcs", GCS_IMAGE, ["-scheme=http", "-host=0.0.0.0", "-port=4443", "-backend=memory", url], 4443)
 
 
 @contextlib.contextmanager
@@ -312,7 +314,7 @@ def installed(
     """Install the chart and what it needs into a namespace; all of it goes with the namespace."""
     (ROOT / "build").mkdir(exist_ok=True)
     release = Release(kubernetes, namespace, owns_crds)
-    release.apply(*_surroundings(namespace))
+    release.apply(*stub_model("stub"), *bucket_emulator(namespace))
     for name in ("gcs", "stub"):
         release.kubectl("rollout", "status", f"deployment/{name}", "--timeout=2m")
     try:

@@ -5,13 +5,24 @@ import signal
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from nightshift_crds.cluster.port import BATCH_JOB, JOB, LEASE, POD, STORED_FILE, Change, ChangeType, Selector
+from nightshift_crds.cluster.port import (
+    BATCH_JOB,
+    HOSTED_MODEL,
+    JOB,
+    LEASE,
+    POD,
+    STORED_FILE,
+    Change,
+    ChangeType,
+    Selector,
+)
 from nightshift_crds.lifecycle import Phase, Sealing
 from nightshift_crds.models import BatchJob
 from nightshift_crds.names import ResultKind, Step, job_name
@@ -88,6 +99,30 @@ async def test_a_batch_of_kubectl_becomes_a_job_that_says_why_it_waits(real: Rea
     assert "nodes" in message_of(batch, "Scheduled")
     assert message_of(batch, "Scheduled") in described
     assert "InProgress" in described
+
+
+async def test_the_gpus_of_a_pod_are_counted_and_priced_and_kubectl_shows_it(real: Real) -> None:
+    await real.add_served_model()
+    [hosted] = (await real.cluster.list(HOSTED_MODEL, Selector(real.namespace))).items
+    patch = '{"spec": {"pricing": {"perGpuHour": 3.6}}}'
+    await real.run("patch", "hostedmodel", hosted["metadata"]["name"], "--type=merge", "-p", patch)
+    await real.add_input()
+    key = await real.add_batch()
+    started = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=100)
+    async with real.operator(), real.node() as node:
+        pod = await real.pod_of(await real.job_of(key))
+        await real.bind(pod, node)
+        running = processor(running={})
+        await real.report(pod, phase="Running", startTime=started.isoformat(), containerStatuses=running)
+        batch = await real.batch_when(key, lambda batch: (batch.status.gpu_seconds or 0) >= 64 * 100)
+        await real.run("patch", "batchjob", key.name, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+        await real.batch_when(key, says("Scheduled", "Suspended"))
+        shown = await real.run("get", "batchjobs", "-o", "wide")
+    assert batch.status.cost is not None
+    assert float(batch.status.cost.total) * 1_000 == batch.status.gpu_seconds
+    paused = await real.world.batch(key)
+    assert (paused.status.gpu_seconds or 0) >= (batch.status.gpu_seconds or 0)
+    assert {"TOKENS", "GPU-S", "COST", "CURRENCY", "USD"} <= set(shown.split())
 
 
 async def test_pod_security_lets_in_all_that_a_model_may_ask_for(real: Real) -> None:

@@ -135,6 +135,7 @@ def test_a_pod_is_counted_in_whole_seconds_by_the_clock_of_its_node() -> None:
     started = NOW - timedelta(seconds=30, milliseconds=-700)
     pod = Pod(POD, POD, gpus=1, started_at=started, ended_at=NOW - timedelta(seconds=9.9))
     assert pod.gpu_seconds(NOW) == 20
+    assert Pod(POD, POD, gpus=1).gpu_seconds(NOW) == 0
 
 
 def test_what_a_pod_was_seen_with_is_not_taken_back() -> None:

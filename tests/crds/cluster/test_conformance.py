@@ -333,6 +333,21 @@ async def test_a_phase_needs_its_time_and_keeps_it(cluster: Cluster, phase: Phas
             await cluster.patch_status(BATCH_JOB, NAMESPACE, "one", {"status": {TIMES[phase]: other}})
 
 
+async def test_what_a_batch_has_used_and_its_prices_are_not_taken_back(cluster: Cluster) -> None:
+    await in_phase(cluster, "one", Phase.IN_PROGRESS)
+    pricing = {"currency": "EUR", "perMillionInputTokens": 0.15}
+    receipt = {"pricing": pricing, "gpuSeconds": 7, "gpuSecondsByPod": {"a": 7}}
+    await cluster.patch_status(BATCH_JOB, NAMESPACE, "one", {"status": receipt})
+    for field, value in (("pricing", {"currency": "USD"}), ("pricing", None), ("gpuSeconds", 6), ("gpuSeconds", None)):
+        with pytest.raises(Refused, match=f"{field} (is set once|never falls)"):
+            await cluster.patch_status(BATCH_JOB, NAMESPACE, "one", {"status": {field: value}})
+    more = {"gpuSeconds": 8, "gpuSecondsByPod": {"a": None, "b": 1}, "cost": {"currency": "EUR", "total": "0.000001"}}
+    written = await cluster.patch_status(BATCH_JOB, NAMESPACE, "one", {"status": more})
+    status = BatchJob.parse(written).status
+    assert (status.gpu_seconds, status.gpu_seconds_by_pod) == (8, {"b": 1})
+    assert written["status"]["cost"] == more["cost"]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
