@@ -109,6 +109,40 @@ def test_a_batch_is_cancelled_after_a_question(tab: Opener, installation: Instal
     assert installation.client().batches.retrieve(batch.id).status == "cancelled"
 
 
+def test_what_failed_is_run_again_in_a_new_batch(tab: Opener, installation: Installation) -> None:
+    lines, ids = chat_lines(["fine", "also fine", "fail-once:400 then fine"])
+    first = installation.wait(installation.submit(lines, **named("With a failure")).id)
+    assert first.request_counts is not None
+    assert first.request_counts.failed == 1
+    opened = tab()
+    mark(opened)
+    detail = opened.show("With a failure")
+    detail.get_by_role("button", name="Rerun what failed").first.click()
+    detail.get_by_text("A new batch runs what failed").wait_for()
+    detail.locator(".rows div", has_text="Rerun of").get_by_role("link", name=first.id).wait_for()
+    wait_for_status(opened, "Completed")
+    with opened.page.expect_download() as download:
+        detail.get_by_role("link", name="Download output file").click()
+    rows = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
+    assert sorted(row["custom_id"] for row in rows) == sorted(ids), "what had succeeded is in it too"
+    assert opened.page.locator("tr[data-batch]", has_text="With a failure").count() == 2
+    assert_not_reloaded(opened)
+
+
+def test_a_batch_is_suspended_and_resumed(tab: Opener, installation: Installation) -> None:
+    lines, _ = chat_lines([f"slow:1 {n}" for n in range(12)])
+    batch = installation.submit(lines, **named("To be suspended"))
+    opened = tab()
+    opened.show("To be suspended")
+    wait_for_status(opened, "In progress")
+    act(opened, "Suspend")
+    wait_for_status(opened, "Suspended")
+    opened.page.locator(".banner", has_text="Nothing runs until it is resumed").wait_for()
+    act(opened, "Resume")
+    wait_for_status(opened, "Completed")
+    assert installation.client().batches.retrieve(batch.id).status == "completed"
+
+
 def test_errors_are_grouped_by_what_they_are(tab: Opener, installation: Installation) -> None:
     lines, _ = chat_lines(["fine", *(f"fail:400 {n}" for n in range(3)), "not-json"])
     installation.wait(installation.submit(lines, **named("Some go wrong")).id)
