@@ -4,9 +4,10 @@ It tells of the namespace's batches as lists show them, of one batch as it is no
 the page reads again. So nothing is kept for a reader but the ids of what has changed (`news`).
 """
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -18,7 +19,6 @@ from nightshift_api.console.messages import BEAT, render_event
 from nightshift_api.console.sessions import Sessions
 from nightshift_api.context import Context
 from nightshift_api.following import Follower
-from nightshift_api.news import News
 from nightshift_api.quota import Places
 from nightshift_crds.cluster.port import BATCH_JOB
 from nightshift_crds.errors import NotFound, Unavailable
@@ -36,10 +36,13 @@ class _Watch:
     batch_id: str | None
     status: str = "in_progress"
     told: bytes = b""
+    looked_at: float = float("-inf")
 
-    @property
-    def is_running(self) -> bool:
-        return self.batch_id is not None and self.status in _RUNNING
+    def is_due(self, ids: list[str] | None, now: float, every_s: float) -> bool:
+        """Tell whether to look: it has changed, or it runs, and then the bucket knows more than what we are told."""
+        if self.batch_id is None or ids is None or self.batch_id in ids:
+            return self.batch_id is not None
+        return self.status in _RUNNING and now >= self.looked_at + every_s
 
 
 @dataclass
@@ -50,7 +53,7 @@ class _Reader:
     namespace: str
     last_seen: str | None
     watch: _Watch
-    silent_s: float = field(default=0.0)
+    told_at: float
 
 
 class Events:
@@ -68,65 +71,60 @@ class Events:
         namespace = self._sessions.namespace_of(session)
         assert namespace is not None
         watch = _Watch(request.query_params.get("batch"))
-        reader = _Reader(session, namespace, request.query_params.get("seen"), watch)
+        reader = _Reader(session, namespace, request.query_params.get("seen"), watch, told_at=_now())
         return _Stream(self._places, session.key_hash, self._tell(reader))
 
     async def _tell(self, reader: _Reader) -> AsyncGenerator[bytes, None]:
         follower = self._context.lists.followers[BATCH_JOB]
         with follower.listening(reader.namespace) as news:
-            yield self._hello(reader, follower)
+            yield _hello(reader, follower)
             while not self._context.closing.is_set():
-                ids = await self._wait(reader, news)
+                ids = await news.take(self._context.settings.console_poll_s)
                 if self._sessions.namespace_of(reader.session) != reader.namespace:
                     yield render_event("signed-out", {})
                     return
-                said = [part async for part in self._news(reader, follower, ids)]
-                said += [part async for part in self._look(reader, ids)]
-                if beat := self._beat(reader, said):
-                    yield beat
+                parts = [*_render_news(reader, follower, ids)]  # before anything else can happen: it names a version
+                said = b"".join([*parts, *await self._look(reader.watch, reader.namespace, ids)])
+                if said or _now() >= reader.told_at + _BEAT_S:
+                    reader.told_at = _now()
+                    yield said or BEAT
 
-    async def _wait(self, reader: _Reader, news: News) -> list[str] | None:
-        poll_s = self._context.settings.console_poll_s
-        reader.silent_s += poll_s
-        return await news.take(poll_s)
-
-    def _beat(self, reader: _Reader, said: list[bytes]) -> bytes:
-        """Join what is said; now and then a word where there is nothing to say, so that no proxy takes us for dead."""
-        if said or reader.silent_s >= _BEAT_S:
-            reader.silent_s = 0
-            return b"".join(said) or BEAT
-        return b""
-
-    def _hello(self, reader: _Reader, follower: Follower) -> bytes:
-        version = str(follower.version_of(reader.namespace))
-        totals = follower.index.totals(reader.namespace)
-        return render_event("hello", {"missed": reader.last_seen != version, "totals": totals}, version)
-
-    async def _news(self, reader: _Reader, follower: Follower, ids: list[str] | None) -> AsyncGenerator[bytes, None]:
-        version, totals = str(follower.version_of(reader.namespace)), follower.index.totals(reader.namespace)
-        if ids is None:
-            yield render_event("missed", {"totals": totals}, version)
-            return
-        for id_ in ids:
-            row = follower.index.find(reader.namespace, id_)
-            yield render_event("batch", row.shown, version) if row else render_event("gone", {"id": id_}, version)
-        if ids:
-            yield render_event("totals", totals, version)
-
-    async def _look(self, reader: _Reader, ids: list[str] | None) -> AsyncGenerator[bytes, None]:
-        """Tell of the batch in detail: its status is behind the bucket while it runs."""
-        watch = reader.watch
-        if watch.batch_id is None or not (watch.is_running or ids is None or watch.batch_id in ids):
-            return
+    async def _look(self, watch: _Watch, namespace: str, ids: list[str] | None) -> list[bytes]:
+        """Tell of the batch in detail, if there is anything new."""
+        if not watch.is_due(ids, _now(), self._context.settings.console_poll_s):
+            return []
+        assert watch.batch_id is not None
+        watch.looked_at = _now()
         try:
-            found = await self._batches.look(reader.namespace, watch.batch_id)
-        except (NotFound, Unavailable):
-            watch.status = ""
-            return
-        watch.status, json = found.status, found.model_dump_json().encode()
-        if json != watch.told:
-            watch.told = json
-            yield render_event("detail", json)
+            found = await self._batches.look(namespace, watch.batch_id)
+        except NotFound:
+            watch.status = ""  # until it is heard of again
+            return []
+        except Unavailable:
+            return []
+        before, watch.status, watch.told = watch.told, found.status, found.model_dump_json().encode()
+        return [render_event("detail", watch.told)] if watch.told != before else []
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _hello(reader: _Reader, follower: Follower) -> bytes:
+    version, totals = str(follower.version_of(reader.namespace)), follower.index.totals(reader.namespace)
+    return render_event("hello", {"missed": reader.last_seen != version, "totals": totals}, version)
+
+
+def _render_news(reader: _Reader, follower: Follower, ids: list[str] | None) -> Iterator[bytes]:
+    version, totals = str(follower.version_of(reader.namespace)), follower.index.totals(reader.namespace)
+    if ids is None:
+        yield render_event("missed", {"totals": totals}, version)
+        return
+    for id_ in ids:
+        row = follower.index.find(reader.namespace, id_)
+        yield render_event("batch", row.shown, version) if row else render_event("gone", {"id": id_}, version)
+    if ids:
+        yield render_event("totals", totals, version)
 
 
 class _Stream:

@@ -275,6 +275,15 @@ const leave = (event) => {
   else closeDetail();
 };
 
+// What was seen of a batch outlasts a reload, but is worth no more than the browser has room for.
+function keepSamples(id, samples) {
+  try {
+    sessionStorage.setItem(samplesKey(id), JSON.stringify(samples));
+  } catch {
+    sessionStorage.clear();
+  }
+}
+
 const samplesKey = (id) => `nightshift-samples-${id}`;
 
 function openDetail(id) {
@@ -306,7 +315,7 @@ function see(batch) {
   if (detail?.id !== batch.id) return;
   const before = detail.batch;
   const samples = batch.in_progress_at && !isEnded(batch) ? addSample(detail.samples, batch, now()) : detail.samples;
-  sessionStorage.setItem(samplesKey(batch.id), JSON.stringify(samples));
+  keepSamples(batch.id, samples);
   setDetail({ batch, samples, error: null });
   place(batch);
   const isNew = before === null || !detail.isSeen || before.status !== batch.status;

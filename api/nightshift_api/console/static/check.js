@@ -80,7 +80,7 @@ export class Check {
   }
 
   #takeItem({ custom_id, method, url, body }) {
-    if (!custom_id || custom_id.length > 512) this.#blame("invalid_request", '"custom_id" should have 1 to 512 characters.');
+    if (!custom_id || [...custom_id].length > 512) this.#blame("invalid_request", '"custom_id" should have 1 to 512 characters.');
     if (this.#ids.has(custom_id)) {
       this.#blame("duplicate_custom_id", `The custom_id "${custom_id}" was used before. Results could not be told apart.`);
     }
