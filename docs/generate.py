@@ -1,26 +1,31 @@
 """Write what is generated from the code, or with `--check` fail if it differs: `make generate`, `make verify`.
 
 The CRDs come from the pydantic models, the lifecycle page from the transition table, the settings page from the
-settings of every role, the conditions page from the closed sets of the operator, what the chart has of all that from
-`docs/chart.py`, and the page on conformance from what the conformance suite has shown.
+settings of every role, the conditions page from the closed sets of the operator, the reference of the command line from
+its options, what the chart has of all that from `docs/chart.py`, and the page on conformance from what the conformance
+suite has shown.
 """
 
 import argparse
 import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 from chart import render_chart
 from conformance import render_conformance
 from pydantic.fields import FieldInfo
 
 from nightshift_api.settings import Settings as ApiSettings
+from nightshift_cli import kubectl
+from nightshift_cli import main as cli
 from nightshift_cli.check import CheckSettings
+from nightshift_cli.exits import Exit
 from nightshift_cli.local.runner import RunnerSettings
 from nightshift_cli.local.setup import LocalSettings
 from nightshift_crds.lifecycle import Phase, render_diagram
@@ -28,6 +33,7 @@ from nightshift_crds.models import RESOURCES, Resource
 from nightshift_crds.schema import build_crd
 from nightshift_crds.settings import Settings
 from nightshift_operator.conditions import Kind, Reason
+from nightshift_operator.decisions import EventReason
 from nightshift_operator.settings import Settings as OperatorSettings
 from nightshift_processor.settings import InspectSettings, RunSettings, SealSettings
 
@@ -54,6 +60,7 @@ def render_all() -> Iterator[tuple[Path, str]]:
     yield ROOT / "docs" / "lifecycle.md", _render_lifecycle()
     yield ROOT / "docs" / "settings.md", _render_settings()
     yield ROOT / "docs" / "conditions.md", _render_conditions()
+    yield ROOT / "docs" / "cli.md", _render_cli()
     yield ROOT / "docs" / "conformance.md", f"# Conformance\n{_GENERATED}\n{render_conformance()}"
 
 
@@ -82,8 +89,51 @@ def _render_conditions() -> str:
         _render_table(Kind),
         "\n## Reasons\n",
         _render_table(Reason),
+        "\n## Events\n",
+        "Of each of these people are told once, after the status says so.\n",
+        _render_table(EventReason),
     ]
     return "\n".join(parts)
+
+
+def _render_cli() -> str:
+    """Keep what a person wrote, and write what follows it anew."""
+    path = ROOT / "docs" / "cli.md"
+    written = path.read_text().partition(_GENERATED)[0]
+    codes = [f"| {code.value} | {text} |" for code, text in _documented(Exit)]
+    parts = [
+        f"{written}{_GENERATED}",
+        "## Exit codes\n",
+        "\n".join(["| code | meaning |", "| --- | --- |", *codes, ""]),
+        "## Reference\n",
+        "Every command that talks to a server has, as one of `nightshift`:\n",
+        _render_options(cli.PROGRAM.options),
+        "and as one of `kubectl nightshift`:\n",
+        _render_options(kubectl.PROGRAM.options),
+        *(_render_command(name, command) for name, command in sorted(cli.cli.commands.items())),
+    ]
+    return "\n".join(parts)
+
+
+def _render_command(name: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=f"nightshift {name}")
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    own = [o for o in command.params if isinstance(o, click.Option) and o not in cli.PROGRAM.options]
+    help_ = inspect.cleandoc(command.help or "")
+    return f"### {name}\n\n`{usage}`\n\n{help_}\n\n{_render_options(own)}"
+
+
+def _render_options(options: Iterable[click.Option]) -> str:
+    head = ("| option | default | meaning |", "| --- | --- | --- |")
+    return "\n".join([*head, *map(_render_option, options), ""])
+
+
+def _render_option(option: click.Option) -> str:
+    names, _ = option.get_help_record(click.Context(click.Command(""))) or ("", "")
+    variables = [f"`{name}`" for name in option.envvar or ()]
+    default = [f"`{option.default}`".replace(str(Path.home()), "~")] if option.show_default else []
+    cells = (f"`{names}`".replace("|", "\\|"), ", ".join(variables + default), option.help or "")
+    return f"| {' | '.join(cells)} |"
 
 
 def _render_table(members: type[Enum]) -> str:

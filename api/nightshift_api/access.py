@@ -36,6 +36,9 @@ _ACCESS: Mapping[str, Access] = {
     "GET /batches": Access("list", _BATCHES),
     "GET /batches/{}": Access("get", _BATCHES),
     "POST /batches/{}/cancel": Access("patch", _BATCHES),
+    "POST /batches/{}/rerun": Access("create", _BATCHES),
+    "POST /batches/{}/resume": Access("patch", _BATCHES),
+    "POST /batches/{}/suspend": Access("patch", _BATCHES),
     "GET /models": Access("list", _MODELS),
     "GET /models/{}": Access("list", _MODELS),  # a model's id is no name: it is looked for among all
 }

@@ -1,6 +1,7 @@
 """The bytes of a file: of one that is whole, and of a result file while its batch runs (contract 3.5, design 5)."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from nightshift_api.ranges import choose_part
@@ -85,14 +86,31 @@ def _etag_of(file: StoredFile) -> str | None:
 
 
 async def _find_lines(bucket: Bucket, source: FileSource) -> Content:
-    """Find what a running batch has made durable so far: the logs of its slices up to their progress."""
+    """Find what a running batch has made durable so far: the logs of its slices up to their progress.
+
+    Before them stands what a rerun has taken over. Of all that it is cleared first, so that it is looked for last.
+    """
     if source.batch_uid is None or source.kind is None:
         raise Missing("a file that no batch writes")
     progress = await read_progress(bucket, source.batch_uid)
     size = sum(size_of(source.kind, found.state) for found in progress.values())
+    lines = read_lines(bucket, _keys_of(source, progress), source.kind)
+    if source.reused:
+        key = names.reused_key(source.batch_uid)
+        info = await bucket.head(key)
+        if info is None:
+            raise Missing(key)
+        return Content(info.size + size, _joined(bucket.read(key), lines))
     if not size:
         raise Missing("a file without a line")
-    return Content(size, read_lines(bucket, _keys_of(source, progress), source.kind))
+    return Content(size, lines)
+
+
+async def _joined(*parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    for part in parts:
+        async with aclosing(part) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
 
 def size_of(kind: ResultKind, state: State) -> int:

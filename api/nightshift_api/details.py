@@ -55,7 +55,7 @@ def render_details(batch: BatchJob, counts: RequestCounts, usage: TokenUsage | N
         gpu_seconds=status.gpu_seconds,
         cost=_render_cost(status, usage, live),
         rerun_of=_rerun_of(batch),
-        reused=0,
+        reused=batch.reused,
     )
 
 
@@ -85,6 +85,8 @@ def _render_cost(status: BatchJobStatus, usage: TokenUsage | None, live: Live | 
 
 
 def _rerun_of(batch: BatchJob) -> str | None:
-    """The id of the batch that is run again; of one that a person has named the id is not known here."""
+    """The id of the batch that is run again; of one that a person has named it is known from validation on."""
+    if batch.status.rerun_of:
+        return batch.status.rerun_of
     shown = names.id_of(IdKind.BATCH, batch.spec.input.rerun_of or "", "")
     return shown if names.parse_id(IdKind.BATCH, shown) else None

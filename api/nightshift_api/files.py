@@ -23,8 +23,9 @@ from nightshift_api.upload import Upload, receive_upload
 from nightshift_api.wire import MORE, DeletedFile, ListFiles, Ranged
 from nightshift_crds import names
 from nightshift_crds.bucket.port import Bucket
-from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Manifest, Propagation, Selector, each
+from nightshift_crds.cluster.port import STORED_FILE, Manifest, Propagation
 from nightshift_crds.errors import AlreadyExists, Conflict, Missing, NotFound, Unavailable
+from nightshift_crds.holding import is_read
 from nightshift_crds.inspection import fit_verdict
 from nightshift_crds.lifecycle import is_terminal
 from nightshift_crds.models import FilePhase, StoredFile, StoredFileSpec, StoredFileStatus
@@ -161,10 +162,8 @@ class Files:
         raise _unknown()
 
     async def _refuse_if_used(self, file: StoredFile) -> None:
-        selector = Selector(file.metadata.namespace, fields=f"spec.input.fileId={file.id}")
-        phases = [m.get("status", {}).get("phase") async for m in each(self._context.cluster, BATCH_JOB, selector)]
         source = await batch_of(self._context.cluster, file)
-        if any(not is_terminal(phase) for phase in [*phases, *([source.phase] if source else [])]):
+        if (source and not is_terminal(source.phase)) or await is_read(self._context.cluster, file):
             raise Conflict("The file is used by a batch that has not ended.", code="file_in_use", param="id")
 
 

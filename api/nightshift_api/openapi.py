@@ -84,7 +84,7 @@ def _describe(operation: Operation, references: dict[type[Wire], Any]) -> dict[s
     refused = sorted(_statuses(operation))
     described["responses"] |= {str(status): _error(status, references[ErrorObject]) for status in refused}
     if operation.body:
-        described["requestBody"] = _body("application/json", references[operation.body])
+        described["requestBody"] = _body("application/json", references[operation.body], required=operation.needs_body)
     if operation.form:
         described["requestBody"] = _body("multipart/form-data", _form_schema(operation.form, operation.form_file))
     return described
@@ -112,8 +112,8 @@ def _error(status: int, reference: dict[str, Any]) -> dict[str, Any]:
     return {"description": "Error", "headers": headers, "content": {"application/json": {"schema": reference}}}
 
 
-def _body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"required": True, "content": {media_type: {"schema": schema}}}
+def _body(media_type: str, schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    return {"required": required, "content": {media_type: {"schema": schema}}}
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:

@@ -22,21 +22,24 @@ from nightshift_crds import names
 from nightshift_crds.lifecycle import Phase, is_terminal
 from nightshift_crds.models import BatchJob, BatchJobStatus, FilePhase, StoredFile, TokenUsage
 from nightshift_crds.names import IdKind, ResultKind
-from nightshift_crds.records import State, usage_of
+from nightshift_crds.records import State, counts_of, usage_of
 
 # --- a batch ----------------------------------------------------------------------------------------------------------
 
 
-def render_batch(batch: BatchJob, live: Live | None, window_s: int) -> BatchObject:
-    """Show a batch. `live` is what it has come to by the bucket, or None where its status is the truth."""
+def render_batch(batch: BatchJob, live: Live | None, window_s: int, origin: BatchJob | None = None) -> BatchObject:
+    """Show a batch. `live` is what it has come to by the bucket, or None where its status is the truth.
+
+    `origin` is the batch that it runs again, if its status does not say yet what that one's input is.
+    """
     status, state = batch.status, live.state if live else None
-    shown, counts, usage = visible_phase(batch), _render_counts(status, state), _larger_usage(status, state)
+    shown, counts, usage = visible_phase(batch), _render_counts(batch, state), _larger_usage(status, state)
     return BatchObject(
         id=batch.id,
         endpoint=batch.spec.endpoint,
         model=status.model,
         errors=_render_errors(status) if shown is Phase.FAILED else None,
-        input_file_id=batch.spec.input.file_id or batch.spec.input.uri or "",
+        input_file_id=batch.input_file_id or (origin.input_file_id if origin else None) or "",
         completion_window=batch.spec.completion_window,
         status=cast(BatchStatus, shown.lower()),
         output_file_id=_file_id(batch, state, ResultKind.OUTPUT),
@@ -77,16 +80,17 @@ def _file_id(batch: BatchJob, state: State | None, kind: ResultKind) -> str | No
     fixed = batch.status.output_file_id if kind is ResultKind.OUTPUT else batch.status.error_file_id
     if fixed or state is None:
         return fixed
-    size = state.output_bytes if kind is ResultKind.OUTPUT else state.error_bytes
-    return batch.result_file_id(kind) if size else None
+    has_lines = state.output_bytes or batch.reused if kind is ResultKind.OUTPUT else state.error_bytes
+    return batch.result_file_id(kind) if has_lines else None
 
 
-def _render_counts(status: BatchJobStatus, state: State | None) -> RequestCounts:
-    counts = status.counts
+def _render_counts(batch: BatchJob, state: State | None) -> RequestCounts:
+    counts = batch.status.counts
+    fresh = counts_of(state, counts.total, batch.reused) if state else counts
     return RequestCounts(
         total=counts.total,
-        completed=max(counts.completed, state.completed if state else 0),
-        failed=max(counts.failed, state.failed if state else 0),
+        completed=max(counts.completed, fresh.completed),
+        failed=max(counts.failed, fresh.failed),
     )
 
 

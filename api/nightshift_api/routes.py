@@ -27,6 +27,7 @@ from nightshift_api.wire import (
     ModelList,
     ModelObject,
     Ranged,
+    RerunBatch,
     UploadObject,
     UploadPart,
     Wire,
@@ -43,6 +44,7 @@ class Operation:
         path: below the prefix, with Starlette's path parameters.
         answer: what a 200 holds; None is the bytes of a file, and with a 206 a part of them.
         form_file: the part of the form that is a file.
+        needs_body: whether there must be one, where there may be one.
         stores: whether it stores bytes that a client sends, and so is an upload to `admission`.
         errors: statuses that it may answer with besides those that every call may.
     """
@@ -56,6 +58,7 @@ class Operation:
     body: type[Wire] | None = None
     form: type[Wire] | None = None
     form_file: str = "file"
+    needs_body: bool = True
     headers: type[Wire] | None = None
     stores: bool = False
     errors: tuple[int, ...] = ()
@@ -103,6 +106,23 @@ def build_operations(context: Context) -> list[Operation]:
         Operation("GET", "/batches/{batch_id}", batches.get, "Get a batch", BatchObject, errors=(404,)),
         Operation(
             "POST", "/batches/{batch_id}/cancel", batches.cancel, "Cancel a batch", BatchObject, errors=(404, 409)
+        ),
+        Operation(
+            "POST",
+            "/batches/{batch_id}/rerun",
+            batches.rerun,
+            "Run the rows of a batch again that have no success",
+            BatchObject,
+            body=RerunBatch,
+            needs_body=False,
+            headers=Idempotent,
+            errors=(400, 404, 409, 413),
+        ),
+        Operation(
+            "POST", "/batches/{batch_id}/suspend", batches.suspend, "Suspend a batch", BatchObject, errors=(404, 409)
+        ),
+        Operation(
+            "POST", "/batches/{batch_id}/resume", batches.resume, "Resume a batch", BatchObject, errors=(404, 409)
         ),
         Operation(
             "POST",

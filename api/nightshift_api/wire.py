@@ -83,6 +83,13 @@ class CreateBatch(Wire):
     output_expires_after: ExpiresAfter | None = None
 
 
+class RerunBatch(Wire):
+    """Body of `POST /batches/{batch_id}/rerun`, which may be left out: what is not here is as it was."""
+
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_PAIRS)] | None = None
+    output_expires_after: ExpiresAfter | None = None
+
+
 MAX_IDEMPOTENCY_KEY_CHARS = 255
 """What other APIs with this header allow; a key is stored as its digest, so a longer one would cost nothing more."""
 

@@ -16,8 +16,10 @@ import click
 from pydantic import Field
 from rich.console import Console
 
+from nightshift_cli.exits import Exit
 from nightshift_cli.progress import showing_bytes
 from nightshift_cli.submit import guess_endpoint
+from nightshift_cli.tables import printable
 from nightshift_crds import inspection, judgement
 from nightshift_crds.errors import Rejected
 from nightshift_crds.inspection import Inspection
@@ -27,7 +29,6 @@ from nightshift_crds.models import BatchError, Verdict
 from nightshift_crds.settings import Endpoints, Settings
 
 STDIN = Path("-")
-_ACCEPTED, _REFUSED, _INTERRUPTED = 0, 1, 130
 _MIB = 1 << 20
 _CHUNK_BYTES = _MIB
 
@@ -67,7 +68,7 @@ class Check:
         return "standard input" if self.file == STDIN else str(self.file)
 
 
-def check(wanted: Check, environ: Mapping[str, str]) -> int:
+def check(wanted: Check, environ: Mapping[str, str]) -> Exit:
     """Tell what a batch of a file would be told; gives the exit code of the command.
 
     Raises:
@@ -79,12 +80,12 @@ def check(wanted: Check, environ: Mapping[str, str]) -> int:
     except OSError as error:
         raise Rejected(f"{wanted.name} cannot be read: {error.strerror}.") from None
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return Exit.INTERRUPTED
     errors = judge(verdict, endpoint, wanted.models, settings)
     for found in errors:
         click.echo(render_error(found))
     click.echo(render_summary(wanted.name, verdict, endpoint, is_accepted=not errors))
-    return _REFUSED if errors else _ACCEPTED
+    return Exit.REFUSED if errors else Exit.DONE
 
 
 def judge(verdict: Verdict, endpoint: str, models: tuple[str, ...], settings: CheckSettings) -> list[BatchError]:
@@ -101,7 +102,7 @@ def render_error(error: BatchError) -> str:
 
 def render_summary(name: str, verdict: Verdict, endpoint: str, *, is_accepted: bool) -> str:
     """Sum a check up in a line. Pure."""
-    models = ", ".join(map(_printable, _models_of(verdict, endpoint))) or "none"
+    models = ", ".join(map(printable, _models_of(verdict, endpoint))) or "none"
     counts = f"{verdict.lines} line{'s' * (verdict.lines != 1)}, {verdict.bytes} byte{'s' * (verdict.bytes != 1)}"
     facts = f"{counts}, model {models}, endpoint {endpoint}"
     return f"{name}: {'accepted' if is_accepted else 'refused'}: {facts}"
@@ -110,11 +111,6 @@ def render_summary(name: str, verdict: Verdict, endpoint: str, *, is_accepted: b
 def _models_of(verdict: Verdict, endpoint: str) -> tuple[str, ...]:
     found = verdict.endpoints.get(endpoint)
     return tuple(model.name for model in found.models) if found else ()
-
-
-def _printable(name: str) -> str:
-    """A name comes out of the file: it must not steer the terminal."""
-    return "".join(char if char.isprintable() else "?" for char in name)
 
 
 def _check_endpoint(endpoint: str, settings: CheckSettings) -> None:

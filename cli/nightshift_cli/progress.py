@@ -1,16 +1,15 @@
 """How the command shows what takes long.
 
-A batch that `submit --wait` follows: a live bar on a terminal, a plain line now and then elsewhere. A file that `check`
-reads: a bar on a terminal, once it has taken a second.
+Batches that are followed: live bars on a terminal, plain lines now and then elsewhere. Files that are read, sent or
+fetched: a bar on a terminal, once it has taken a second.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-from openai.types import Batch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,6 +22,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from nightshift_cli.tables import render_cost, render_rate, render_span, render_status
+from nightshift_cli.views import BatchView
+
 _QUIET_S = 300.0
 _SHORT_S = 1.0
 _PARTS = 20
@@ -30,48 +32,43 @@ _PARTS = 20
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a batch tells."""
+    """What one look at a batch tells; `rate` and `eta_s` are the server's own, where it has any."""
 
     status: str
     done: int
     failed: int
     total: int
+    rate: float | None = None
+    eta_s: float | None = None
+    cost: str = ""
 
     @classmethod
-    def of(cls, batch: Batch) -> Self:
-        """Read a batch; one that is being validated has no counts yet."""
-        counts = batch.request_counts
-        if counts is None:
-            return cls(batch.status, 0, 0, 0)
-        return cls(batch.status, counts.completed + counts.failed, counts.failed, counts.total)
+    def of(cls, batch: BatchView) -> Self:
+        """Take from a batch what is shown of it while it runs."""
+        cost = render_cost(batch.cost) if batch.cost else ""
+        return cls(render_status(batch), batch.done, batch.failed, batch.total, batch.rate, batch.eta_s, cost)
 
 
 @dataclass
 class Pace:
-    """How fast lines end, counted from the last look before any could."""
+    """How fast lines end: as the server says, or else counted from the last look before any could."""
 
     _first: tuple[float, int] = (0.0, 0)
 
     def render(self, look: Look, now_s: float) -> str:
         """Say the rate, and what the rest takes at it."""
+        is_running = look.status == "in_progress"
+        rate = look.rate if look.rate and is_running else self._count(look, now_s)
+        if not rate:
+            return ""
+        left_s = (look.total - look.done) / rate if look.eta_s is None else look.eta_s
+        return f"{render_rate(rate)}, {render_span(left_s)} left" if is_running else render_rate(rate)
+
+    def _count(self, look: Look, now_s: float) -> float | None:
         if self._first == (0.0, 0) or look.status == "validating":
             self._first = (now_s, look.done)
         since_s, before = self._first
-        if look.done <= before or now_s <= since_s:
-            return ""
-        rate = (look.done - before) / (now_s - since_s)
-        shown = f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min"
-        is_running = look.status == "in_progress"
-        return f"{shown}, {render_span((look.total - look.done) / rate)} left" if is_running else shown
-
-
-def render_span(seconds: float) -> str:
-    """Write a time span for people. Pure."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+        return None if look.done <= before or now_s <= since_s else (look.done - before) / (now_s - since_s)
 
 
 @dataclass
@@ -90,34 +87,49 @@ class Lines:
         if told == self._told and now_s - self._told_s < _QUIET_S:
             return
         self._told, self._told_s = told, now_s
-        words = (look.status, f"{look.done}/{look.total}", f"{look.failed} failed", pace)
+        words = (look.status, f"{look.done}/{look.total}", f"{look.failed} failed", pace, look.cost)
         self.write(", ".join(word for word in words if word))
 
 
 @contextmanager
-def showing(console: Console) -> Iterator[Callable[[Batch], None]]:
-    """Give a function that shows a batch as it is now."""
-    if not console.is_terminal:
-        lines = Lines(lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False))
-        yield lambda batch: lines.show(Look.of(batch), time.monotonic())
+def showing(console: Console, refs: Sequence[str]) -> Iterator[Callable[[BatchView], None]]:
+    """Give a function that shows one of some batches as it is now."""
+    if console.is_terminal:
+        with _bars(console, refs) as show:
+            yield show
         return
+
+    def write(ref: str) -> Callable[[str], None]:
+        before = f"{ref}: " if len(refs) > 1 else ""
+        return lambda text: console.print(before + text, soft_wrap=True, markup=False, highlight=False)
+
+    lines = {ref: Lines(write(ref)) for ref in refs}
+    yield lambda batch: lines[batch.ref].show(Look.of(batch), time.monotonic())
+
+
+@contextmanager
+def _bars(console: Console, refs: Sequence[str]) -> Iterator[Callable[[BatchView], None]]:
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.fields[status]}"),
+        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.fields[status]}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed {task.fields[pace]}"),
+        TextColumn("{task.fields[said]}", markup=False),
         TimeElapsedColumn(),
     )
-    pace = Pace()
+    paces = {ref: Pace() for ref in refs}
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("batch", total=None, status="", failed=0, pace="")
+        tasks = {ref: progress.add_task(ref if len(refs) > 1 else "", total=None, status="", said="") for ref in refs}
 
-        def show(batch: Batch) -> None:
+        def show(batch: BatchView) -> None:
             look = Look.of(batch)
-            said = pace.render(look, time.monotonic())
-            total = look.total or None
-            progress.update(task, total=total, completed=look.done, status=look.status, failed=look.failed, pace=said)
+            words = (f"{look.failed} failed", paces[batch.ref].render(look, time.monotonic()), look.cost)
+            said = " ".join(word for word in words if word)
+            task = tasks[batch.ref]
+            progress.update(task, total=look.total or None, completed=look.done, status=look.status, said=said)
+            if batch.has_ended:
+                progress.stop_task(task)
 
         yield show
 
@@ -130,7 +142,7 @@ def showing_bytes(console: Console, total: int | None, clock: Callable[[], float
         return
     begun_s = clock()
     progress = Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=console, transient=True)
-    task = progress.add_task("check", total=total)
+    task = progress.add_task("bytes", total=total)
 
     def show(done: int) -> None:
         if clock() - begun_s > _SHORT_S:

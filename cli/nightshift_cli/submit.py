@@ -1,83 +1,73 @@
-"""`nightshift submit`: upload, create, follow and download a batch with the official OpenAI client."""
+"""`nightshift submit`: upload, create, follow and download a batch."""
 
 import json
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import click
-import openai
-from openai import OpenAI
-from openai.types import Batch
 from rich.console import Console
 
-from nightshift_cli.progress import showing
+from nightshift_cli.downloads import check_folder, fetch
+from nightshift_cli.exits import Exit, of_statuses
+from nightshift_cli.following import Patience, follow
+from nightshift_cli.port import NewBatch, Service
+from nightshift_cli.progress import showing_bytes
+from nightshift_cli.tables import render_problems
+from nightshift_cli.views import BatchView
 from nightshift_crds.errors import Rejected
 from nightshift_crds.lines import request_of
-
-_FIRST_POLL_S = 0.1
-_POLL_S = 1.0
-_POLL_TIMEOUT_S = 30.0
-_PATIENCE_S = 300.0
-"""How long a server may not answer while a batch runs; the batch goes on meanwhile."""
-_RETRIES = 8
-_DONE, _FAILED, _INTERRUPTED = 0, 1, 130
-_ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
-_ERRORS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What to submit and what to do about it."""
+    """What to submit, one of `file`, `file_id` and `uri`, and what to do about it.
 
-    file: Path
-    endpoint: str | None
-    metadata: Mapping[str, str]
-    wait: bool
-    output: Path | None
+    Attributes:
+        endpoint: of the batch; None takes that of the first line of `file`.
+        output: where results go; None: beside `file`, or in a file that is called like the batch.
+    """
+
+    file: Path | None = None
+    file_id: str | None = None
+    uri: str | None = None
+    endpoint: str | None = None
+    metadata: Mapping[str, str] | None = None
+    wait: bool = False
+    output: Path | None = None
 
 
-def submit(submission: Submission, environ: Mapping[str, str]) -> int:
+def submit(service: Service, submission: Submission, patience: Patience) -> Exit:
     """Submit a batch; gives the exit code of the command.
 
     Raises:
-        Rejected: the environment names no server, or the server refuses the file or the batch.
+        Rejected: what is asked for does not go together, or the server refuses the file or the batch.
     """
-    client = _open_client(environ)
+    _check(service, submission)
+    endpoint = submission.endpoint or _find_endpoint(submission.file)
+    file_id = _upload(service, submission.file) if submission.file else submission.file_id
+    batch = service.create(NewBatch(endpoint, file_id, submission.uri, submission.metadata or {}))
+    click.echo(f"{batch.ref} created")
+    return conclude(service, batch, submission, patience) if submission.wait else Exit.DONE
+
+
+def _check(service: Service, submission: Submission) -> None:
+    """Refuse before anything is sent what could not be done in the end."""
+    if [submission.file, submission.file_id, submission.uri].count(None) != 2:
+        raise Rejected("Expected one of FILE, --file-id and --uri.")
+    if submission.endpoint is None and submission.file is None:
+        raise Rejected("Name the --endpoint: without a FILE there is no line to take it from.")
+    if submission.output and not service.has_bytes:
+        raise Rejected("Leave out --output: a manifest holds no bytes, so results cannot be fetched this way.")
     if submission.wait:
-        _check_folder(submission)
-    try:
-        batch = _create(client, submission)
-        click.echo(f"{batch.id} created")
-        return _follow(client, batch, submission) if submission.wait else _DONE
-    except openai.APIStatusError as error:
-        raise Rejected(f"The server answered {error.status_code}: {_reason(error)}") from None
-    except openai.APIConnectionError:
-        raise Rejected(f"No answer from {client.base_url}. Is it running, and is OPENAI_BASE_URL right?") from None
+        check_folder(_results_path(submission, ""))
 
 
-def _open_client(environ: Mapping[str, str]) -> OpenAI:
-    missing = [name for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY") if not environ.get(name)]
-    if missing:
-        raise Rejected(f"Set {' and '.join(missing)}, for instance as 'nightshift local' prints them.")
-    return OpenAI(base_url=environ["OPENAI_BASE_URL"], api_key=environ["OPENAI_API_KEY"])
-
-
-def _create(client: OpenAI, submission: Submission) -> Batch:
-    with submission.file.open("rb") as content:
-        endpoint = submission.endpoint or guess_endpoint(content, str(submission.file))
-        content.seek(0)
-        uploaded = client.files.create(file=content, purpose="batch")
-    click.echo(f"{uploaded.id} uploaded, {uploaded.bytes} bytes")
-    return client.batches.create(
-        input_file_id=uploaded.id,
-        endpoint=cast(Any, endpoint),  # the server says which endpoints there are
-        completion_window="24h",
-        metadata=dict(submission.metadata) or None,
-    )
+def _find_endpoint(file: Path | None) -> str:
+    assert file
+    with file.open("rb") as content:
+        return guess_endpoint(content, str(file))
 
 
 def guess_endpoint(lines: Iterable[bytes], name: str) -> str:
@@ -93,76 +83,44 @@ def guess_endpoint(lines: Iterable[bytes], name: str) -> str:
         raise Rejected(f"The first line of {name} names no 'url'. Mend it, or name an --endpoint.") from None
 
 
-def _follow(client: OpenAI, batch: Batch, submission: Submission) -> int:
+def _upload(service: Service, file: Path) -> str:
+    size = file.stat().st_size
+    with showing_bytes(Console(stderr=True), size, time.monotonic) as show:
+        file_id = service.upload(file, show)
+    click.echo(f"{file_id} uploaded, {size} bytes")
+    return file_id
+
+
+def conclude(service: Service, batch: BatchView, submission: Submission, patience: Patience) -> Exit:
+    """Follow a batch to its end, fetch its results and say how it went; Ctrl-C leaves it alone."""
     try:
-        batch = _wait(client, batch)
-        _download(client, batch, submission)
+        (batch,) = follow(service, [batch], patience)
+        if service.has_bytes:
+            _fetch_results(service, batch, submission, patience)
     except KeyboardInterrupt:
-        click.echo(f"\nInterrupted; {batch.id} stays on the server.", err=True)
-        return _INTERRUPTED
-    return _conclude(batch)
+        click.echo(f"\nInterrupted; {batch.ref} stays on the server.", err=True)
+        return Exit.INTERRUPTED
+    tell_end(batch)
+    return of_statuses([batch.status])
 
 
-def _wait(client: OpenAI, batch: Batch) -> Batch:
-    """Poll until the batch has ended, showing how it goes; a server that restarts is waited for."""
-    poller = client.with_options(max_retries=0, timeout=_POLL_TIMEOUT_S)
-    answered_s, wait_s = time.monotonic(), _FIRST_POLL_S
-    with showing(Console(stderr=True)) as show:
-        while batch.status not in _ENDS:
-            show(batch)
-            time.sleep(wait_s)
-            wait_s = min(2 * wait_s, _POLL_S)
-            try:
-                batch = poller.batches.retrieve(batch.id)
-                answered_s = time.monotonic()
-            except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError):
-                if time.monotonic() - answered_s > _PATIENCE_S:
-                    raise
-        show(batch)
-    return batch
-
-
-def _download(client: OpenAI, batch: Batch, submission: Submission) -> None:
-    """Stream both result files to disk, each under its name only once it is whole."""
-    patient = client.with_options(max_retries=_RETRIES)
-    results, errors = _result_paths(submission)
+def _fetch_results(service: Service, batch: BatchView, submission: Submission, patience: Patience) -> None:
+    results = _results_path(submission, batch.ref)
+    errors = results.with_name(f"{results.stem}_errors{results.suffix}")
     for file_id, path, what in ((batch.output_file_id, results, "results"), (batch.error_file_id, errors, "errors")):
         if file_id:
-            draft = path.with_name(f"{path.name}.part")
-            with patient.files.with_streaming_response.content(file_id) as response:
-                try:
-                    response.stream_to_file(draft)
-                    draft.replace(path)
-                except OSError as error:
-                    raise Rejected(f"{path} cannot be written: {error.strerror}. {file_id} stays there.") from None
+            fetch(service, file_id, path, patience)
             click.echo(f"{what} in {path}")
 
 
-def _result_paths(submission: Submission) -> tuple[Path, Path]:
-    """Name the files of results and of errors."""
-    results = submission.output or submission.file.with_name(f"{submission.file.stem}_output.jsonl")
-    return results, results.with_name(f"{results.stem}_errors{results.suffix}")
+def _results_path(submission: Submission, ref: str) -> Path:
+    beside = submission.file.with_name(f"{submission.file.stem}_output.jsonl") if submission.file else None
+    return submission.output or beside or Path(f"{ref}_output.jsonl")
 
 
-def _check_folder(submission: Submission) -> None:
-    """Refuse, before anything is sent, results that could not be written."""
-    folder = _result_paths(submission)[0].absolute().parent
-    if not folder.is_dir():
-        raise Rejected(f"There is no folder {folder} for the results. Make it, or name another --output.")
-    if not os.access(folder, os.W_OK):
-        raise Rejected(f"The folder {folder} cannot be written. Name an --output elsewhere.")
-
-
-def _conclude(batch: Batch) -> int:
-    counts = batch.request_counts
-    if counts:
-        click.echo(f"{batch.id} {batch.status}: {counts.completed} completed, {counts.failed} failed of {counts.total}")
-    for problem in (batch.errors.data or [] if batch.errors else [])[:_ERRORS_SHOWN]:
-        where = f"line {problem.line}: " if problem.line else ""
-        click.echo(f"  {where}{problem.message} [{problem.code}]", err=True)
-    return _DONE if batch.status == "completed" else _FAILED
-
-
-def _reason(error: openai.APIStatusError) -> str:
-    body = error.body
-    return str(body["message"]) if isinstance(body, dict) and "message" in body else error.message
+def tell_end(batch: BatchView) -> None:
+    """Say how a batch ended."""
+    counts = f"{batch.completed} completed, {batch.failed} failed of {batch.total}"
+    click.echo(f"{batch.ref} {batch.status}: {counts}")
+    for problem in render_problems(batch):
+        click.echo(f"  {problem}", err=True)

@@ -6,10 +6,12 @@
     |   `-- Conflict       true, but not in this state
     |-- TooMany        the caller's fault for now: more than its share, the same request may succeed later
     |-- Unavailable    nobody's fault now: the same request may succeed later
+    |   `-- Unauthenticated  the cluster does not know who we are, or not yet: a token may just be replaced
     |-- Missing        a port looked for an object that is not there
     |-- AlreadyExists  a create-only write found the object there
     |-- Stale          a guarded write saw another version than it was told to change
     `-- Refused        the cluster's own rules forbid the write: a bug of ours, or a bad manifest
+        `-- Denied         the cluster does not let us do this: a right is missing, or a quota is used up
 
 Anything else is a bug and propagates. Pure: HTTP and kopf turn these into their own in one place each.
 """
@@ -67,6 +69,10 @@ class Unavailable(NightshiftError):
         self.delay_s = delay_s
 
 
+class Unauthenticated(Unavailable):
+    """The cluster does not know who we are, however often it was asked."""
+
+
 class Missing(NightshiftError):
     """A port looked for a resource or an object that is not there."""
 
@@ -81,3 +87,7 @@ class Stale(NightshiftError):
 
 class Refused(NightshiftError):
     """Schema or rules of the cluster forbid the object; the message says which and where."""
+
+
+class Denied(Refused):
+    """Who we are may not do this; the message says who we are and what it was."""

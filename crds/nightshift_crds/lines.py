@@ -109,9 +109,16 @@ class Item(Struct):
     body: Raw
 
 
+class _Named(Struct):
+    """A line of any kind by its id."""
+
+    custom_id: str
+
+
 _decode_line = msgspec.json.Decoder(Line).decode
 _decode_lines = msgspec.json.Decoder(Line).decode_lines
 _decode_item = msgspec.json.Decoder(Item).decode
+_decode_named = msgspec.json.Decoder(_Named).decode
 _decode_anything = msgspec.json.Decoder(Raw).decode
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_parts = msgspec.json.Decoder(list[Raw]).decode
@@ -134,6 +141,17 @@ def parse_item(raw: bytes) -> Item:
     except msgspec.ValidationError:  # a key stands twice: the last one counts, the first may be of any type
         fields = _decode_object(raw)
         return Item(_string_of(fields["custom_id"], "custom_id"), fields["body"])
+
+
+def parse_custom_id(raw: bytes) -> str:
+    """Read the id of a line that validation has accepted, or of a result line.
+
+    Of others it raises what msgspec does, KeyError or `LineFault`.
+    """
+    try:
+        return _decode_named(raw).custom_id
+    except msgspec.ValidationError:  # as in `parse_item`
+        return _string_of(_decode_object(raw)["custom_id"], "custom_id")
 
 
 def parse_line(raw: bytes) -> Line:

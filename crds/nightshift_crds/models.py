@@ -31,6 +31,10 @@ MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY_CHARS = 64
 MAX_METADATA_VALUE_CHARS = 512
 MAX_ENDPOINTS = 16
+MAX_WEBHOOKS = 16
+"""Endpoints of an installation that may be told of the end of batches."""
+MAX_DELIVERIES = 2 * MAX_WEBHOOKS
+"""As many as a batch keeps: they are more than endpoints only if some were renamed while it waited for them."""
 
 Name = Annotated[str, Field(max_length=253)]
 Uid = Annotated[str, Field(max_length=64)]
@@ -190,7 +194,7 @@ class BatchInput(Part):
     uri: Text | None = None
     """URL of an object in the installation's bucket, below a prefix that the installation allows this namespace."""
     rerun_of: Name | None = None
-    """Name of a BatchJob of this namespace whose rows without a success are run again."""
+    """Name of a BatchJob of this namespace whose rows without a success are run again; it is waited for."""
 
 
 class Scheduling(Part):
@@ -303,12 +307,37 @@ class Cost(Part):
     """To a millionth of the currency. A decimal as text: a float would not come back as it was written everywhere."""
 
 
+class DeliveryState(StrEnum):
+    """How far the telling of one endpoint is."""
+
+    PENDING = "Pending"
+    """It is being sent, or will be sent again."""
+    DELIVERED = "Delivered"
+    """The endpoint has taken it."""
+    GIVEN_UP = "GivenUp"
+    """The endpoint did not take it in time, refused it for good, or is not configured any more."""
+
+
+class WebhookDelivery(Part):
+    """What became of telling an endpoint that the batch has ended; its URL stands in no status."""
+
+    name: Annotated[str, Field(max_length=63)]
+    """Name of the endpoint in the operator's settings."""
+    state: DeliveryState = DeliveryState.PENDING
+    attempts: Count = 0
+    """Answers that were waited for, each with or without success."""
+    last_answer: Annotated[str, Field(max_length=256)] | None = None
+    last_attempt_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+
+
 class BatchJobStatus(Part):
     """What is true of a batch. The operator alone writes it, in one guarded write per step."""
 
     RULES: ClassVar = (
         _legal_moves(),
         *map(_set_once, ("sealing", "deadline", "slices", "order", "input", "pricing", "outputFileId", "errorFileId")),
+        *map(_set_once, ("rerunOf", "inputFileId", "reused")),
         *map(_set_once, sorted(to_camel(field) for field in TIMESTAMPS.values())),
         *(
             Rule(
@@ -339,6 +368,7 @@ class BatchJobStatus(Part):
     cancelled_at: datetime | None = None
     counts: Counts = Counts()
     usage: TokenUsage | None = None
+    """Of the lines that this batch has sent itself."""
     gpu_seconds: Count | None = None
     """GPUs times seconds that the pods of the run had theirs, over all attempts; 0 for a model with a `service`."""
     gpu_seconds_by_pod: Annotated[dict[str, Count], Field(max_length=256)] = {}
@@ -347,6 +377,12 @@ class BatchJobStatus(Part):
     """That of the model when validation accepted the batch; it never changes."""
     cost: Cost | None = None
     """Of `usage` and `gpuSeconds` by `pricing`."""
+    rerun_of: Annotated[str, Field(max_length=64)] | None = None
+    """Id of the batch that this one runs again, as the API shows it."""
+    input_file_id: Text | None = None
+    """What the API shows as `input_file_id` of a rerun: that of the batch that is run again."""
+    reused: Count | None = None
+    """Rows that were taken over, with their results, from the batch that is run again; they count as completed."""
     input: CheckedInput | None = None
     slices: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Parts that the input is cut into, each with a log of its own."""
@@ -366,6 +402,14 @@ class BatchJobStatus(Part):
     errors: Annotated[
         list[BatchError], Field(max_length=MAX_ERRORS + 1, json_schema_extra={"x-kubernetes-list-type": "atomic"})
     ] = []
+    webhooks: Annotated[
+        list[WebhookDelivery],
+        Field(
+            max_length=MAX_DELIVERIES,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = []
+    """Who is told that the batch has ended, and how far that is."""
     settled: bool = False
     """True once nothing is left to do for a terminal batch; it then leaves every watch."""
     observed_generation: Count = 0
@@ -382,7 +426,7 @@ class BatchJob(Resource):
 
     PLURAL: ClassVar = "batchjobs"
     SHORT: ClassVar = "bj"
-    SELECTABLE: ClassVar = (".status.phase", ".status.settled", ".spec.input.fileId")
+    SELECTABLE: ClassVar = (".status.phase", ".status.settled", ".spec.input.fileId", ".spec.input.rerunOf")
     COLUMNS: ClassVar = (
         ("Phase", "string", ".status.phase"),
         ("Model", "string", ".status.model"),
@@ -419,6 +463,16 @@ class BatchJob(Resource):
         """The phase; a batch that the operator has not seen yet is VALIDATING."""
         return self.status.phase or Phase.VALIDATING
 
+    @property
+    def reused(self) -> int:
+        """How many rows it has taken over from the batch that it runs again."""
+        return self.status.reused or 0
+
+    @property
+    def input_file_id(self) -> str | None:
+        """What the API shows as its input; None for a rerun that the operator has not seen yet."""
+        return self.spec.input.file_id or self.spec.input.uri or self.status.input_file_id
+
     def result_file_id(self, kind: ResultKind) -> str:
         """The id that a result file of this batch has, whether it exists yet or not."""
         created_ms = int(self.created.timestamp() * 1000)
@@ -443,6 +497,8 @@ class FileSource(Part):
     batch_name: Name | None = None
     batch_uid: Uid | None = None
     kind: ResultKind | None = None
+    reused: Count | None = None
+    """Lines of an output file that its batch has taken over: until it is sealed they lie apart from the others."""
 
 
 class StoredFileSpec(Part):
@@ -515,6 +571,14 @@ class Verdict(Part):
     embedding_inputs: Count = 0
     endpoints: Annotated[dict[str, EndpointVerdict], Field(max_length=MAX_ENDPOINTS)] = {}
     """By endpoint; one that is absent was not checked, or did not fit."""
+
+
+class RestVerdict(Verdict):
+    """A verdict on the rows that a batch has left, and what was taken over of it."""
+
+    reused: Count = 0
+    """Lines of its output file."""
+    reused_bytes: Count = 0
 
 
 class StoredFileStatus(Part):

@@ -37,7 +37,7 @@ class Step(StrEnum):
     """What the container of a Job does; also the first argument of `nightshift-processor`."""
 
     INSPECT = "inspect"
-    """Check the lines of an input that did not come through the API."""
+    """Check the lines of an input that did not come through the API; those of a rerun it writes first."""
     RUN = "run"
     """Send the lines to the model."""
     SEAL = "seal"
@@ -148,9 +148,22 @@ def verdict_key(batch_uid: str) -> str:
     return f"{batch_prefix(batch_uid)}verdict.json"
 
 
+def rest_key(batch_uid: str) -> str:
+    """Locate the input of a rerun: the rows that the batch that it runs again has left."""
+    return f"{batch_prefix(batch_uid)}rest.jsonl"
+
+
+def reused_key(batch_uid: str) -> str:
+    """Locate the output lines that a rerun has taken over."""
+    return f"{batch_prefix(batch_uid)}reused.jsonl"
+
+
 def scratch_prefixes(batch_uid: str) -> tuple[str, ...]:
-    """Locate what is of no use once the manifest stands."""
-    return (logs_prefix(batch_uid), progress_prefix(batch_uid))
+    """Locate what is of no use once the manifest stands, in the order in which it is to go.
+
+    Whoever reads a growing file looks at the last ones first, and so never takes a part of it for all.
+    """
+    return (reused_key(batch_uid), logs_prefix(batch_uid), progress_prefix(batch_uid))
 
 
 def logs_prefix(batch_uid: str) -> str:

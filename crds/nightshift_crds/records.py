@@ -170,7 +170,10 @@ class SealedFile(Struct, frozen=True, kw_only=True):
 
 
 class BatchManifest(Struct, frozen=True, kw_only=True):
-    """The commit point of a batch: what its files hold. Written once, last."""
+    """The commit point of a batch: what its files hold. Written once, last.
+
+    The usage is of the lines that the batch has sent; the other numbers also count lines that it has taken over.
+    """
 
     reason: Sealing
     completed: int
@@ -189,9 +192,9 @@ def decode_manifest(data: bytes) -> BatchManifest:
     return msgspec.json.decode(data, type=BatchManifest)
 
 
-def counts_of(state: State | BatchManifest, total: int) -> Counts:
-    """Show counts as a BatchJob's status does."""
-    return Counts(total=total, completed=state.completed, failed=state.failed)
+def counts_of(state: State | BatchManifest, total: int, reused: int = 0) -> Counts:
+    """Show counts as a BatchJob's status does; a manifest's have the lines that were taken over, a state's do not."""
+    return Counts(total=total, completed=state.completed + reused, failed=state.failed)
 
 
 def usage_of(usage: Usage) -> TokenUsage:

@@ -26,6 +26,7 @@ from nightshift_crds.models import (
 )
 from nightshift_crds.names import IdKind, ResultKind
 from nightshift_operator.budget import Budget
+from nightshift_operator.courier import Courier
 from nightshift_operator.decisions import (
     Action,
     CreateJob,
@@ -36,10 +37,11 @@ from nightshift_operator.decisions import (
     FinishResultFile,
     ForceDeletePod,
     PurgeScratch,
+    SendWebhook,
     ShowResultFile,
 )
 from nightshift_operator.facts import Observed
-from nightshift_operator.jobs import build_job, closing
+from nightshift_operator.jobs import build_job, closing, collecting
 from nightshift_operator.settings import Settings
 
 _log = structlog.get_logger()
@@ -54,6 +56,7 @@ class Applier:
     bucket: Bucket
     settings: Settings
     progress_budget: Budget
+    courier: Courier
 
     async def apply(self, observed: Observed, decision: Decision) -> None:
         """Carry a decision out. Raises `Stale` if the batch has changed since it was observed."""
@@ -90,8 +93,7 @@ class Applier:
             case ForceDeletePod():
                 await self._force_delete_pod(namespace, action)
             case CreateResultFiles():
-                for kind in ResultKind:
-                    await self._ensure_result_file(batch, kind)
+                await self._create_result_files(batch, action.reused)
             case ShowResultFile():
                 await self._patch_result_file(batch, action.kind, {"bytes": action.bytes})
             case FinishResultFile():
@@ -100,6 +102,8 @@ class Applier:
                 await self._drop_result_file(batch, action.kind)
             case PurgeScratch():
                 await self._purge_scratch(batch)
+            case SendWebhook():
+                self.courier.send(batch, action.endpoint, action.attempt)
             case _:
                 assert_never(action)
 
@@ -110,6 +114,7 @@ class Applier:
         checked = batch.status.input
         input_key = checked.key if checked else observed.input_key or ""
         job = closing(build_job(batch, action.step, action.model, input_key, self.settings), action.closes_at)
+        job = collecting(job, observed.origin)
         try:
             await self.cluster.create(JOB, job)
         except AlreadyExists:
@@ -138,13 +143,22 @@ class Applier:
 
     # result files
 
-    async def _ensure_result_file(self, batch: BatchJob, kind: ResultKind) -> StoredFile:
+    async def _create_result_files(self, batch: BatchJob, reused: int) -> None:
+        for kind in ResultKind:
+            await self._ensure_result_file(batch, kind, reused)
+
+    async def _ensure_result_file(self, batch: BatchJob, kind: ResultKind, reused: int) -> StoredFile:
         name = _result_name(batch, kind)
         spec = StoredFileSpec(
             filename=names.result_filename(batch.id, kind),
             purpose=_RESULT_PURPOSE,
             expires_after_seconds=batch.spec.output_expires_after_seconds,
-            source=FileSource(batch_name=batch.metadata.name, batch_uid=batch.metadata.uid, kind=kind),
+            source=FileSource(
+                batch_name=batch.metadata.name,
+                batch_uid=batch.metadata.uid,
+                kind=kind,
+                reused=reused or None if kind is ResultKind.OUTPUT else None,
+            ),
         )
         namespace = batch.metadata.namespace
         manifest = StoredFile.build({"name": name, "namespace": namespace}, spec)
@@ -165,7 +179,7 @@ class Applier:
         return StoredFile.parse(patched)
 
     async def _finish_result_file(self, batch: BatchJob, action: FinishResultFile) -> None:
-        await self._ensure_result_file(batch, action.kind)
+        await self._ensure_result_file(batch, action.kind, batch.reused)
         status = StoredFileStatus(
             phase=FilePhase.READY,
             bytes=action.sealed.bytes,

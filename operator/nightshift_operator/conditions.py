@@ -3,12 +3,13 @@
 Pure. `docs/conditions.md` lists the reasons; people read them in `kubectl describe batchjob`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
 from nightshift_crds.exits import Exit
+from nightshift_crds.lifecycle import Sealing
 from nightshift_crds.models import BatchJobStatus, Condition
 from nightshift_operator.facts import Job, Pod, Trouble
 
@@ -32,49 +33,55 @@ class Reason(StrEnum):
     INPUT_ACCEPTED = "InputAccepted"
     """Validation found nothing wrong."""
     INPUT_REFUSED = "InputRefused"
-    """Validation found errors; they are in the status."""
+    """Validation found errors, all of them in `status.errors`. Correct the input and create another batch."""
+    WAITING_FOR_BATCH = "WaitingForBatch"
+    """The batch that is to be run again has not ended yet."""
     INSPECTING = "Inspecting"
-    """A Job checks an input that no upload has checked."""
+    """A Job checks an input that no upload has checked; that of a rerun it collects first."""
     RUNNING = "Running"
     """The processor sends lines."""
     STARTING = "Starting"
-    """The pod is on its way."""
+    """The pod is on its way, and nothing is wrong with it so far."""
     NO_NODE = "NoNode"
-    """No node can take the pod: no GPU is free, or none matches."""
+    """No node can take the pod: no GPU is free, or none matches. Free or add a node, or change what the HostedModel
+    asks for; the message has the scheduler's words."""
     IMAGE_PULL = "ImagePull"
-    """An image cannot be pulled."""
+    """An image cannot be pulled. Check its name and the Secret that it is pulled with."""
     OUT_OF_MEMORY = "OutOfMemory"
-    """A container was killed for its memory."""
+    """A container was killed for its memory. Raise its limit: `NIGHTSHIFT_PROCESSOR_MEMORY`, or `spec.server.resources`
+    of the HostedModel."""
     MISCONFIGURED = "Misconfigured"
-    """A container cannot be made: a Secret or a volume is missing, or its image wants to run as root."""
+    """A container cannot be made: a Secret or a volume is missing, or its image wants to run as root. The message says
+    which; make it, or correct the HostedModel."""
     MODEL_LOADING = "ModelLoading"
-    """The model server beside the processor does not answer yet."""
+    """The model server beside the processor does not answer yet. It has `spec.server.startupSeconds` for it."""
     MODEL_CRASHED = "ModelCrashed"
-    """The model server beside the processor ends, or does not answer in time, and is started again."""
+    """The model server beside the processor ends, or does not answer in time, and is started again. The log of its
+    container `model` says why."""
     CRASHED = "Crashed"
-    """The processor ended with an error and is started again."""
+    """The processor ended with an error and is started again. The log of its pod says why."""
     WAITING_FOR_QUOTA = "WaitingForQuota"
-    """The Job is suspended by a queue."""
+    """The Job is suspended until its queue admits it; Kueue's Workload of that Job says what it waits for."""
     MODEL_MISSING = "ModelMissing"
-    """The HostedModel of the batch is gone."""
+    """The HostedModel of the batch is gone, or does not serve its endpoint any more. Make one, or cancel the batch."""
     SUSPENDED = "Suspended"
-    """The batch is suspended by its spec."""
+    """The batch is suspended by its spec. Set `spec.suspend` to false to go on."""
     OFF_PEAK = "OffPeak"
-    """The batch waits for a window in which its model runs batches."""
+    """The batch waits for a window in which its model runs batches; the message says when the next one opens."""
     RETRYING = "Retrying"
-    """A Job ended without doing its work; another one follows."""
+    """A Job ended without doing its work, and another one goes on. So many are made: `NIGHTSHIFT_MAX_ATTEMPTS`."""
     SEALING = "Sealing"
-    """The result files are made."""
+    """A Job makes the result files."""
     TEARING_DOWN = "TearingDown"
-    """The processor is being stopped."""
+    """A cancel was asked for, and the processor is being stopped. What ran is kept."""
     COMPLETED = "Completed"
-    """The end."""
+    """The end: every line has an outcome."""
     FAILED = "Failed"
-    """The end."""
+    """The end: the input was refused, or the batch could not go on. `status.errors` says why."""
     EXPIRED = "Expired"
-    """The end."""
+    """The end: the window passed first. What ran is kept."""
     CANCELLED = "Cancelled"
-    """The end."""
+    """The end: somebody cancelled it. What ran is kept."""
 
 
 _TROUBLES = {
@@ -124,31 +131,53 @@ def with_condition(status: BatchJobStatus, says: Says, now: datetime) -> BatchJo
 def explain_run(job: Job) -> Says:
     """Say whether a run Job works, and if not, why, in words."""
     if job.suspended:
-        return no(Kind.SCHEDULED, Reason.WAITING_FOR_QUOTA, "The Job is suspended until its queue admits it.")
+        text = "The Job is suspended until its queue admits it; its Workload says what that waits for."
+        return no(Kind.SCHEDULED, Reason.WAITING_FOR_QUOTA, text)
     if any(pod.is_working for pod in job.pods):
         return yes(Kind.SCHEDULED, Reason.RUNNING, "The processor is sending lines.")
-    troubled = next((says for pod in job.pods if (says := _explain_pod(pod))), None)
-    if troubled:
+    if troubled := _explain_trouble(job):
         return troubled
     if failures := job.exit_codes - {Exit.DONE}:
         codes = ", ".join(map(str, sorted(failures)))
-        text = f"The processor ended with exit code {codes} and is started again."
+        text = f"The processor ended with exit code {codes} and is started again; its log says why."
         return no(Kind.SCHEDULED, Reason.CRASHED, text)
-    return no(Kind.SCHEDULED, Reason.STARTING, "A pod is being started.")
+    return no(Kind.SCHEDULED, Reason.STARTING, "The pod of the processor is being started.")
 
 
 def explain_hopeless(job: Job, now: datetime, max_model_restarts: int, stuck: timedelta) -> Says | None:
     """Say why a run Job is not waited for any longer; None if it may still do its work."""
     for pod in (pod for pod in job.pods if pod.is_open):
         if pod.model_restarts >= max_model_restarts:
-            again = f"The model server beside the processor was started again {pod.model_restarts} times."
+            again = (
+                f"The model server beside the processor was started again {pod.model_restarts} times; its log says why."
+            )
             return _explain_pod(pod) or no(Kind.SCHEDULED, Reason.MODEL_CRASHED, again)
         if pod.trouble in _STUCK and pod.scheduled_at is not None and pod.scheduled_at + stuck <= now:
             return _explain_pod(pod)
     return None
 
 
+def seals(reason: Sealing) -> Says:
+    """Say that the result files of a batch are made."""
+    return yes(Kind.PROGRESSING, Reason.SEALING, f"The batch ends as {reason}; a Job makes its result files.")
+
+
+def explain_step(says: Says, job: Job) -> Says:
+    """Say what a batch does while a Job is at work for it, or why that Job is not at work."""
+    troubled = _explain_trouble(job)
+    if troubled is None:
+        return says
+    holds = None if says.holds is None else False
+    return replace(says, holds=holds, reason=troubled.reason, message=troubled.message)
+
+
+def _explain_trouble(job: Job) -> Says | None:
+    return next((says for pod in job.pods if (says := _explain_pod(pod))), None)
+
+
 def _explain_pod(pod: Pod) -> Says | None:
     if pod.trouble is None:
         return None
-    return no(Kind.SCHEDULED, _TROUBLES[pod.trouble], pod.message or f"A pod is in trouble: {pod.trouble}.")
+    return no(
+        Kind.SCHEDULED, _TROUBLES[pod.trouble], pod.message or f"The pod {pod.name} is in trouble: {pod.trouble}."
+    )

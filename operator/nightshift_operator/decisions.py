@@ -5,6 +5,7 @@ Pure. Every action may be repeated: it is a function of identity, and finds what
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from nightshift_crds.models import BatchJobStatus, HostedModel
 from nightshift_crds.names import ResultKind, Step
@@ -42,7 +43,9 @@ class ForceDeletePod:
 
 @dataclass(frozen=True)
 class CreateResultFiles:
-    """Make both result files known, still without a line."""
+    """Make both result files known, still without a line but for those that a rerun has taken over."""
+
+    reused: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,18 @@ class PurgeScratch:
     """Remove the logs and the progress of a sealed batch."""
 
 
+@dataclass(frozen=True)
+class SendWebhook:
+    """Begin to tell an endpoint that the batch has ended; its answer is observed by a later pass.
+
+    Attributes:
+        attempt: its number, from 1.
+    """
+
+    endpoint: str
+    attempt: int
+
+
 Action = (
     CreateJob
     | DeleteJob
@@ -83,14 +98,42 @@ Action = (
     | FinishResultFile
     | DropResultFile
     | PurgeScratch
+    | SendWebhook
 )
+
+
+class EventReason(StrEnum):
+    """What people are told of as a Kubernetes Event."""
+
+    IN_PROGRESS = "InProgress"
+    """The input was accepted."""
+    FINALIZING = "Finalizing"
+    """Every line has an outcome; the result files are made."""
+    RETRYING = "Retrying"
+    """A Job ended without doing its work, and another one follows; the message says why."""
+    EXPIRING = "Expiring"
+    """The window has passed; what has not run is given up."""
+    FAILING = "Failing"
+    """The batch cannot go on, and the message says why; what ran is kept."""
+    CANCELLING = "Cancelling"
+    """A cancel was asked for."""
+    COMPLETED = "Completed"
+    """The end: every line has an outcome."""
+    FAILED = "Failed"
+    """The end: the input was refused, or the batch could not go on."""
+    EXPIRED = "Expired"
+    """The end: the window has passed."""
+    CANCELLED = "Cancelled"
+    """The end: somebody cancelled it."""
+    WEBHOOK_GIVEN_UP = "WebhookGivenUp"
+    """An endpoint was not told of the end; the message says what it answered."""
 
 
 @dataclass(frozen=True)
 class Event:
     """What people are told, once, after the status says so."""
 
-    reason: str
+    reason: EventReason
     message: str
     warning: bool = False
 

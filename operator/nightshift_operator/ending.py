@@ -5,12 +5,13 @@ vouches for (design 5, steps 5 and 6).
 """
 
 from datetime import datetime, timedelta
+from math import inf
 
 from nightshift_crds.lifecycle import TIMESTAMPS, Phase, Sealing
 from nightshift_crds.models import BatchJobStatus
 from nightshift_crds.names import ResultKind, Step
 from nightshift_crds.records import BatchManifest, SealedFile, counts_of, usage_of
-from nightshift_operator.conditions import Kind, Reason, yes
+from nightshift_operator.conditions import Kind, Reason, explain_step, seals, yes
 from nightshift_operator.decisions import (
     Action,
     CreateJob,
@@ -18,14 +19,22 @@ from nightshift_operator.decisions import (
     DeleteJob,
     DropResultFile,
     Event,
+    EventReason,
     FinishResultFile,
     PurgeScratch,
 )
-from nightshift_operator.facts import JobState, Sealed
+from nightshift_operator.facts import Job, JobState, Sealed
+from nightshift_operator.telling import Telling, tell
 from nightshift_operator.view import INTERNAL, TEARDOWN_POLL_S, View
 
 _CLOCKS_DIFFER = timedelta(minutes=5)
 """How far the API's clock may be ahead of ours; a later time of a cancel was written by hand and is not believed."""
+_ENDS = {
+    Phase.COMPLETED: "",
+    Phase.FAILED: "The batch could not go on; what ran is kept: ",
+    Phase.EXPIRED: "The window has passed; what ran is kept: ",
+    Phase.CANCELLED: "The batch was cancelled; what ran is kept: ",
+}
 _END_OF = {
     Sealing.COMPLETED: Phase.COMPLETED,
     Sealing.CANCELLED: Phase.CANCELLED,
@@ -41,16 +50,16 @@ def start_cancelling(view: View) -> Decision:
     status = view.entering(Phase.CANCELLING, view.stamped(), asked_at if is_past else None)
     if status.sealing is None and status.in_progress_at is not None:
         status = status.model_copy(update={"sealing": Sealing.CANCELLED})
-    text = "The batch is being cancelled."
+    text = "A cancel was asked for; the processor is stopped, and what ran is kept."
     status = view.saying(status, yes(Kind.PROGRESSING, Reason.TEARING_DOWN, text))
-    return view.to(status, event=Event("Cancelling", text))
+    return view.to(status, event=Event(EventReason.CANCELLING, text))
 
 
 def decide_cancelling(view: View) -> Decision:
     """Say what follows for a cancelled batch of which nothing has run."""
     if view.observed.inspect is not None:
         return view.tear_down(view.observed.inspect)
-    return view.end(Phase.CANCELLED, view.stamped(), "Cancelled before anything ran.")
+    return view.end(Phase.CANCELLED, view.stamped(), "The batch was cancelled before anything ran.")
 
 
 def decide_sealing(view: View) -> Decision:
@@ -65,10 +74,16 @@ def decide_sealing(view: View) -> Decision:
     if job.deleting_at is not None:
         return view.tear_down(job)
     if job.state is JobState.ACTIVE:
-        return view.waiting(view.status, after_s=TEARDOWN_POLL_S)
+        return _watch_seal(view, job)
     if observed.batch.phase is Phase.CANCELLING:  # a cancel ends as cancelled, however long sealing takes
         return view.waiting(view.status, DeleteJob(job.name, job.uid), after_s=TEARDOWN_POLL_S)
-    return _give_up(view)
+    return _give_up(view, job)
+
+
+def _watch_seal(view: View, job: Job) -> Decision:
+    assert view.status.sealing is not None
+    says = explain_step(seals(view.status.sealing), job)
+    return view.waiting(view.saying(view.status, says), after_s=TEARDOWN_POLL_S)
 
 
 def _record(view: View, sealed: Sealed) -> Decision:
@@ -79,7 +94,9 @@ def _record(view: View, sealed: Sealed) -> Decision:
     phase = _END_OF[manifest.reason] if is_sound else Phase.FAILED
     update: dict[str, object] = {
         "counts": counts_of(manifest, total),
-        "usage": usage_of(manifest.usage) if manifest.completed + manifest.failed else None,
+        "usage": usage_of(manifest.usage)
+        if manifest.completed + manifest.failed > view.observed.batch.reused
+        else None,
         "output_file_id": _id_of(manifest.files.get(ResultKind.OUTPUT)),
         "error_file_id": _id_of(manifest.files.get(ResultKind.ERROR)),
     }
@@ -87,8 +104,18 @@ def _record(view: View, sealed: Sealed) -> Decision:
         update["errors"] = [INTERNAL]
     if status.phase is Phase.CANCELLING:
         phase = Phase.CANCELLED
-    text = f"{manifest.completed} of {total} lines completed, {manifest.failed} failed."
-    return view.end(phase, status.model_copy(update=update), text, *_finish_files(view, sealed))
+    status = status.model_copy(update=update)
+    text = f"{_ENDS[phase]}{manifest.completed} of {total} lines completed, {manifest.failed} failed."
+    text += _blame(status, is_sound=is_sound) if phase is Phase.FAILED else ""
+    return view.end(phase, status, text, *_finish_files(view, sealed))
+
+
+def _blame(status: BatchJobStatus, *, is_sound: bool) -> str:
+    if not is_sound:
+        return " What was sealed does not add up, which is a bug of Nightshift: please report it."
+    if status.errors == [INTERNAL]:
+        return " The condition Scheduled says why."
+    return "".join(f" {error.message}" for error in status.errors[:1])
 
 
 def _id_of(file: SealedFile | None) -> str | None:
@@ -114,23 +141,44 @@ def _finish_files(view: View, sealed: Sealed) -> list[Action]:
     ]
 
 
-def _give_up(view: View) -> Decision:
+def _give_up(view: View, job: Job) -> Decision:
     """End without a manifest: what ran stays in the logs."""
+    codes = ", ".join(map(str, sorted(job.exit_codes))) or "none"
+    text = f"The result files could not be made (exit codes of the seal Job: {codes}); what ran stays in the bucket."
     status = view.stamped()
     status = status.model_copy(update={"errors": status.errors or [INTERNAL]})
-    return view.end(Phase.FAILED, status, "The result files could not be made.")
+    return view.end(Phase.FAILED, status, text)
 
 
 def settle(view: View) -> Decision:
-    """Clear up behind a batch that has ended, then let it leave every watch."""
-    status, observed = view.status, view.observed
-    if status.settled:
+    """Tell who wants to know of the end, clear up behind a batch, then let it leave every watch.
+
+    Logs wait for webhooks: removing them is done once, at the very end.
+    """
+    observed, told = view.observed, tell(view)
+    if view.status.settled:
         return Decision()
+    status = view.status.model_copy(update={"webhooks": told.deliveries})
     if observed.jobs:
-        return view.tear_down(observed.jobs[0])
-    ended_at: datetime = getattr(status, TIMESTAMPS[observed.batch.phase])
-    left_s = (ended_at + view.policy.scratch_retention - view.now).total_seconds()
-    if observed.sealed is not None and left_s > 0:
-        return Decision(requeue_after_s=left_s)
+        torn = view.tear_down(observed.jobs[0])
+        return _look_again(status, view, told, torn.actions, TEARDOWN_POLL_S)
+    scratch_s = _scratch_s(view)
+    if scratch_s > 0 or told.after_s < inf:
+        return _look_again(status, view, told, (), scratch_s if scratch_s > 0 else inf)
     purge = (PurgeScratch(),) if observed.sealed is not None else ()
-    return Decision(purge, status.model_copy(update={"settled": True}))
+    return Decision(purge, status.model_copy(update={"settled": True}), told.event)
+
+
+def _scratch_s(view: View) -> float:
+    """Tell for how long the logs of a batch are still kept."""
+    if view.observed.sealed is None:
+        return 0.0
+    ended_at: datetime = getattr(view.status, TIMESTAMPS[view.observed.batch.phase])
+    return (ended_at + view.policy.scratch_retention - view.now).total_seconds()
+
+
+def _look_again(
+    status: BatchJobStatus, view: View, told: Telling, actions: tuple[Action, ...], after_s: float
+) -> Decision:
+    news = status if status != view.status else None
+    return Decision((*actions, *told.actions), news, told.event, requeue_after_s=min(after_s, told.after_s))

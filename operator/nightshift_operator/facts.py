@@ -3,7 +3,8 @@
 Pure. Missing is a value here, not an exception.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -129,12 +130,50 @@ class Sealed:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The batch that a rerun runs again, and what of it is needed.
+
+    Attributes:
+        input_file: the StoredFile that it names; None also if it is not there.
+        input_key: where its input lies in the bucket; None if its URI is not allowed.
+        output_file: None also if it is not there.
+    """
+
+    batch: BatchJob
+    input_file: StoredFile | None = None
+    input_key: str | None = None
+    output_file: StoredFile | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of sending a webhook, in words without a URL.
+
+    Attributes:
+        is_final: it need not be sent again, though it was not taken.
+    """
+
+    text: str
+    is_taken: bool = False
+    is_final: bool = False
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt of this process to deliver a webhook; without an answer it is under way."""
+
+    number: int
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True)
 class Observed:
     """All that a decision rests on. What a phase does not ask for is not read and stays at its default.
 
     Attributes:
         input_file: the StoredFile that the batch names; None also if it is not there.
-        input_key: where the input lies in the bucket; None if its URI is not allowed.
+        input_key: where the input lies in the bucket, or will; None if its URI is not allowed.
+        origin: the batch that this one runs again; None also if it is not there.
         verdict: what is known of the input's lines; None if nobody has looked yet.
         models: the namespace's catalogue.
         run, seal, inspect: the Jobs of the steps.
@@ -142,11 +181,14 @@ class Observed:
         ended_at: when the last slice ended, by the bucket's clock; None while one has not.
         progress: what the slices have come to.
         sealed: the manifest.
+        listeners: names of the endpoints that are told of the batches of its namespace.
+        attempts: the last attempt to tell an endpoint, by its name.
     """
 
     batch: BatchJob
     input_file: StoredFile | None = None
     input_key: str | None = None
+    origin: Origin | None = None
     verdict: Verdict | None = None
     models: tuple[HostedModel, ...] = ()
     run: Job | None = None
@@ -156,6 +198,8 @@ class Observed:
     ended_at: datetime | None = None
     progress: State | None = None
     sealed: Sealed | None = None
+    listeners: tuple[str, ...] = ()
+    attempts: Mapping[str, Attempt] = field(default_factory=dict)
 
     @property
     def jobs(self) -> tuple[Job, ...]:

@@ -7,11 +7,13 @@ back of Jobs is in `pods`, where a run may go and its model server in `placement
 from dataclasses import dataclass
 from datetime import datetime
 
+from nightshift_crds import names
 from nightshift_crds.cluster.port import Manifest
 from nightshift_crds.exits import NEVER_RETRY
 from nightshift_crds.lines import LineOrder
 from nightshift_crds.models import BatchJob, HostedModel, ModelService, Scheduling
 from nightshift_crds.names import ResultKind, Step, job_name
+from nightshift_operator.facts import Origin
 from nightshift_operator.placement import QUEUE_LABEL, choose_scheduling, disruption_annotations, place_pod
 from nightshift_operator.settings import Settings
 
@@ -42,6 +44,17 @@ def closing(job: Manifest, at: datetime | None) -> Manifest:
         return job
     annotations = job["metadata"].get("annotations", {}) | {CLOSES_AT: at.isoformat()}
     return job | {"metadata": job["metadata"] | {"annotations": annotations}}
+
+
+def collecting(job: Manifest, origin: Origin | None) -> Manifest:
+    """Have the `inspect` Job of a rerun write first what the batch has left that is run again. Pure."""
+    if origin is None:
+        return job
+    template = job["spec"]["template"]
+    [container] = template["spec"]["containers"]
+    told = container | {"env": [*container["env"], *_variables(_origin_values(origin))]}
+    pod = template["spec"] | {"containers": [told]}
+    return job | {"spec": job["spec"] | {"template": template | {"spec": pod}}}
 
 
 def _build_run(batch: BatchJob, model: HostedModel | None, input_key: str, settings: Settings) -> Manifest:
@@ -193,6 +206,16 @@ def _inspect_values(batch: BatchJob, settings: Settings) -> dict[str, object]:
     }
 
 
+def _origin_values(origin: Origin) -> dict[str, object]:
+    checked, has_output = origin.batch.status.input, origin.batch.status.output_file_id is not None
+    output_key = names.file_key(origin.batch.result_file_id(ResultKind.OUTPUT))
+    return {
+        "ORIGIN_INPUT_KEY": origin.input_key or "",
+        **({"ORIGIN_INPUT_CRC32C": checked.crc32c} if checked else {}),
+        **({"ORIGIN_OUTPUT_KEY": output_key} if has_output else {}),
+    }
+
+
 def _spool_values(batch: BatchJob) -> dict[str, object]:
     checked = batch.status.input
     return {"INPUT_CRC32C": checked.crc32c if checked else 0, "SLICES": batch.status.slices or 1}
@@ -201,7 +224,8 @@ def _spool_values(batch: BatchJob) -> dict[str, object]:
 def _seal_values(batch: BatchJob) -> dict[str, object]:
     return _spool_values(batch) | {
         "REASON": batch.status.sealing,
-        "ITEMS": batch.status.counts.total,
+        "ITEMS": batch.status.counts.total - batch.reused,
+        "REUSED": batch.reused,
         "OUTPUT_FILE_ID": batch.result_file_id(ResultKind.OUTPUT),
         "ERROR_FILE_ID": batch.result_file_id(ResultKind.ERROR),
     }

@@ -21,9 +21,11 @@ from nightshift_crds.parent import end_with_parent
 from nightshift_operator.apply import Applier
 from nightshift_operator.budget import Budget
 from nightshift_operator.controller import Controller, Key
+from nightshift_operator.courier import Courier, Endpoints
 from nightshift_operator.follow import Follower
 from nightshift_operator.kopf_shell import KopfShell
 from nightshift_operator.observe import Observer
+from nightshift_operator.poster import Poster, open_poster
 from nightshift_operator.queue import WorkQueue
 from nightshift_operator.resync import Resync
 from nightshift_operator.settings import Settings
@@ -54,13 +56,18 @@ async def operate(settings: Settings) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, task.cancel)
     with suppress(asyncio.CancelledError):  # by a signal, wherever it finds us: waiting for the Lease, for instance
-        async with open_cluster(settings.cluster) as cluster, open_bucket(settings.bucket) as bucket:
+        endpoints = Endpoints(settings.webhooks_file)
+        async with (
+            open_cluster(settings.cluster) as cluster,
+            open_bucket(settings.bucket) as bucket,
+            open_poster(settings) as poster,
+        ):
             await _check_crds(cluster)
             namespace, _, name = settings.lease.partition("/")
             _log.info("operator.waiting", lease=settings.lease)
             async with holding_lease(cluster, namespace, name, settings.holder, on_lost=_end_at_once):
                 _log.info("operator.started")
-                await _work(cluster, bucket, settings)
+                await _work(cluster, bucket, poster, endpoints, settings)
     _log.info("operator.stopped")
 
 
@@ -83,12 +90,13 @@ def _end_at_once() -> None:
     os._exit(1)
 
 
-async def _work(cluster: Cluster, bucket: Bucket, settings: Settings) -> None:
+async def _work(cluster: Cluster, bucket: Bucket, poster: Poster, endpoints: Endpoints, settings: Settings) -> None:
     queue: WorkQueue[Key] = WorkQueue(time.monotonic)
+    courier = Courier(endpoints, poster, settings.webhook_concurrency, lambda *batch: queue.add(Key(*batch)))
     window = timedelta(seconds=settings.completion_window_s)
     controller = Controller(
-        observer=Observer(cluster, bucket, window, settings.uri_prefixes, settings.gpu_label),
-        applier=Applier(cluster, bucket, settings, Budget(settings.progress_writes_per_s, time.monotonic)),
+        observer=Observer(cluster, bucket, window, settings.uri_prefixes, settings.gpu_label, courier),
+        applier=Applier(cluster, bucket, settings, Budget(settings.progress_writes_per_s, time.monotonic), courier),
         policy=Policy.of(settings),
         queue=queue,
     )

@@ -8,25 +8,27 @@ from nightshift_crds.bucket.port import Bucket, get
 from nightshift_crds.cluster.port import BATCH_JOB, JOB, NODE, POD, STORED_FILE, Cluster, Selector, each
 from nightshift_crds.errors import Missing, Refused
 from nightshift_crds.lifecycle import Phase, is_terminal
-from nightshift_crds.models import BatchJob, HostedModel, StoredFile, Verdict
-from nightshift_crds.names import IdKind, Step, job_name
+from nightshift_crds.models import BatchJob, HostedModel, RestVerdict, StoredFile, Verdict
+from nightshift_crds.names import IdKind, ResultKind, Step, job_name
 from nightshift_crds.reading import read_known
 from nightshift_crds.records import State, decode_manifest, sum_states
 from nightshift_crds.slicelog import last_end, read_progress
-from nightshift_operator.facts import Job, JobState, Node, Observed, Sealed
+from nightshift_operator.courier import Courier
+from nightshift_operator.facts import Job, JobState, Node, Observed, Origin, Sealed
 from nightshift_operator.pods import parse_job, parse_node
 from nightshift_operator.sources import key_of_uri
 
 
 @dataclass(frozen=True)
 class Observer:
-    """Reads for one installation; see the settings for what the last three mean."""
+    """Reads for one installation; see the settings for what window, prefixes and label mean."""
 
     cluster: Cluster
     bucket: Bucket
     window: timedelta
     uri_prefixes: tuple[str, ...]
     gpu_label: str
+    courier: Courier
 
     async def observe(self, namespace: str, name: str, now: datetime) -> Observed:
         """Observe a batch. Raises `Missing` if there is none."""
@@ -40,7 +42,7 @@ class Observer:
             return await self._observe_running(batch, is_late=is_late)
         if batch.phase is Phase.VALIDATING and not batch.spec.cancel_requested:
             return await self._observe_validating(batch)
-        return Observed(batch, inspect=await self._job(batch, Step.INSPECT))
+        return Observed(batch, inspect=await self._job(batch, Step.INSPECT), origin=await self._origin(batch))
 
     async def _observe_validating(self, batch: BatchJob) -> Observed:
         file = await self._input_file(batch)
@@ -49,10 +51,23 @@ class Observer:
             batch,
             input_file=file,
             input_key=self._input_key(batch),
+            origin=await self._origin(batch),
             verdict=await self._verdict(batch, file),
             models=await self._models(batch),
             inspect=inspect,
         )
+
+    async def _origin(self, batch: BatchJob) -> Origin | None:
+        """Find the batch that a batch runs again, in the namespace of both, with its files."""
+        if batch.spec.input.rerun_of is None:
+            return None
+        namespace = batch.metadata.namespace
+        try:
+            origin = BatchJob.parse(await self.cluster.get(BATCH_JOB, namespace, batch.spec.input.rerun_of))
+        except Missing:
+            return None
+        output_file = await self._file(namespace, origin.result_file_id(ResultKind.OUTPUT))
+        return Origin(origin, await self._input_file(origin), self._input_key(origin), output_file)
 
     async def _observe_running(self, batch: BatchJob, *, is_late: bool) -> Observed:
         job = await self._job(batch, Step.RUN)
@@ -73,18 +88,30 @@ class Observer:
         return Observed(batch, run=run, seal=seal, sealed=await self._sealed(batch))
 
     async def _observe_ended(self, batch: BatchJob) -> Observed:
+        attempts = self.courier.attempts(batch)
         if batch.status.settled:
             return Observed(batch)
         jobs = [await self._job(batch, step) for step in (Step.RUN, Step.SEAL, Step.INSPECT)]
-        return Observed(batch, run=jobs[0], seal=jobs[1], inspect=jobs[2], sealed=await self._sealed(batch))
+        return Observed(
+            batch,
+            run=jobs[0],
+            seal=jobs[1],
+            inspect=jobs[2],
+            sealed=await self._sealed(batch),
+            listeners=self.courier.listeners(batch.metadata.namespace),
+            attempts=attempts,
+        )
 
     async def _input_file(self, batch: BatchJob) -> StoredFile | None:
-        value = names.parse_id(IdKind.FILE, batch.spec.input.file_id or "")
+        return await self._file(batch.metadata.namespace, batch.spec.input.file_id or "")
+
+    async def _file(self, namespace: str, file_id: str) -> StoredFile | None:
+        value = names.parse_id(IdKind.FILE, file_id)
         if value is None:
             return None
-        name = names.resource_name(IdKind.FILE, value)
         try:
-            return StoredFile.parse(await self.cluster.get(STORED_FILE, batch.metadata.namespace, name))
+            found = await self.cluster.get(STORED_FILE, namespace, names.resource_name(IdKind.FILE, value))
+            return StoredFile.parse(found)
         except Missing:
             return None
 
@@ -92,6 +119,8 @@ class Observer:
         source = batch.spec.input
         if source.file_id:
             return names.file_key(source.file_id)
+        if source.rerun_of:
+            return names.rest_key(batch.metadata.uid)
         return key_of_uri(source.uri or "", self.bucket.url, batch.metadata.namespace, self.uri_prefixes)
 
     async def _verdict(self, batch: BatchJob, file: StoredFile | None) -> Verdict | None:
@@ -99,8 +128,9 @@ class Observer:
         judged = file.status.verdict if file else None
         if judged and batch.spec.endpoint in judged.endpoints:
             return judged
+        model = RestVerdict if batch.spec.input.rerun_of else Verdict
         try:
-            return Verdict.model_validate_json(await get(self.bucket, names.verdict_key(batch.metadata.uid)))
+            return model.model_validate_json(await get(self.bucket, names.verdict_key(batch.metadata.uid)))
         except Missing:
             return judged
 

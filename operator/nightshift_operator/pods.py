@@ -27,6 +27,14 @@ _WAITS = {
 _STATUSES = ("containerStatuses", "initContainerStatuses")
 _GPU = re.compile("/(gpu|mig-[^/]+)$")
 """Resources that are GPUs, or partitions of one: `nvidia.com/gpu`, `amd.com/gpu`, `nvidia.com/mig-1g.10gb`."""
+_ADVICE = {
+    Trouble.IMAGE_PULL: "Check the name of the image, and the Secret that it is pulled with.",
+    Trouble.MISCONFIGURED: "Make what is missing, or correct the HostedModel.",
+}
+_LIMITS = {
+    "processor": "Raise NIGHTSHIFT_PROCESSOR_MEMORY of the operator.",
+    "model server": "Raise it in spec.server.resources of the HostedModel.",
+}
 _NO_TROUBLE = (None, "")
 
 
@@ -105,7 +113,9 @@ def _model(status: Manifest) -> Manifest:
 def _find_trouble(status: Manifest, processor: Manifest, model: Manifest) -> tuple[Trouble | None, str]:
     """Find what keeps a pod from working: no node, the processor's container, or the model server."""
     if unscheduled := _condition(status, "PodScheduled", "False"):
-        return Trouble.NO_NODE, unscheduled.get("message", "")
+        said = unscheduled.get("message", "")
+        text = "No node can take the pod, which waits for one that can."
+        return Trouble.NO_NODE, f"{text} The scheduler says: {said.removesuffix('.')}." if said else text
     found = _find_container_trouble(processor, "processor")
     return found if found[0] else _find_model_trouble(model)
 
@@ -115,9 +125,10 @@ def _find_container_trouble(container: Manifest, what: str) -> tuple[Trouble | N
     waiting, terminated = state.get("waiting", {}), state.get("terminated", {})
     reason, text = waiting.get("reason", ""), waiting.get("message", "")
     if reason in _WAITS:
-        return _WAITS[reason], f"The {what} cannot start: {reason}" + (f": {text}" if text else ".")
+        said = f"{reason}: {text}" if text else reason
+        return _WAITS[reason], f"The {what} cannot start: {said.removesuffix('.')}. {_ADVICE[_WAITS[reason]]}"
     if terminated.get("reason") == "OOMKilled":
-        return Trouble.OUT_OF_MEMORY, f"The {what} was killed: it needs more memory than its limit."
+        return Trouble.OUT_OF_MEMORY, f"The {what} was killed: it needs more memory than its limit. {_LIMITS[what]}"
     return _NO_TROUBLE
 
 
@@ -132,15 +143,20 @@ def _find_model_trouble(model: Manifest) -> tuple[Trouble | None, str]:
     ended = state.get("terminated") or model.get("lastState", {}).get("terminated")
     if ended:
         return _find_crash(ended, restarts)
-    return (Trouble.MODEL_LOADING, "The model server is loading its model.") if "running" in state else _NO_TROUBLE
+    return (
+        (Trouble.MODEL_LOADING, "The model server is loading its model; it has spec.server.startupSeconds for it.")
+        if "running" in state
+        else _NO_TROUBLE
+    )
 
 
 def _find_crash(ended: dict[str, Any], restarts: int) -> tuple[Trouble, str]:
     again = f"it was started again {restarts} time{'s' * (restarts != 1)}"
     if ended.get("reason") == "OOMKilled":
-        return Trouble.OUT_OF_MEMORY, f"The model server was killed: it needs more memory than its limit; {again}."
+        text = f"The model server was killed: it needs more memory than its limit; {again}."
+        return Trouble.OUT_OF_MEMORY, f"{text} {_LIMITS['model server']}"
     text = f"The model server ended with exit code {ended.get('exitCode')} or did not answer in time; {again}."
-    return Trouble.MODEL_CRASHED, text
+    return Trouble.MODEL_CRASHED, f"{text} The log of its container says why."
 
 
 def _container(status: Manifest, where: str, name: str) -> Manifest:

@@ -15,7 +15,7 @@ from nightshift_crds.models import BatchError, Counts, HostedModel
 from nightshift_crds.names import ResultKind, Step, job_name
 from nightshift_crds.records import State, counts_of, usage_of
 from nightshift_operator.conditions import Kind, Reason, Says, explain_hopeless, explain_run, no
-from nightshift_operator.decisions import Action, CreateJob, Decision, DeleteJob, Event, ShowResultFile
+from nightshift_operator.decisions import Action, CreateJob, Decision, DeleteJob, Event, EventReason, ShowResultFile
 from nightshift_operator.facts import Job, JobState
 from nightshift_operator.view import INTERNAL, SOON_S, TEARDOWN_POLL_S, View
 from nightshift_operator.windows import closes_at, explain_closed, opens_at
@@ -31,14 +31,20 @@ def decide_running(view: View) -> Decision:
     observed, job = view.observed, view.observed.run
     if observed.ended_at is not None and observed.ended_at <= view.deadline:
         status = view.entering(Phase.FINALIZING, view.sealing(Sealing.COMPLETED))
-        return view.to(status, event=Event("Finalizing", "Every line has an outcome; the files are made."))
+        return view.to(
+            status, event=Event(EventReason.FINALIZING, "Every line has an outcome; a Job makes the result files.")
+        )
     if view.is_late or observed.ended_at is not None:  # by the bucket's clock it ended too late
-        event = Event("Expiring", "The window has passed; what has not run is given up.", warning=True)
+        event = Event(
+            EventReason.EXPIRING,
+            "The window has passed; what has not run goes to the error file as batch_expired.",
+            warning=True,
+        )
         return view.to(view.sealing(Sealing.EXPIRED), event=event)
     if job is not None and job.deleting_at is not None:
         return view.tear_down(job)
     if observed.batch.spec.suspend:
-        text = "The batch is suspended; its clock runs on."
+        text = "The batch is suspended and its clock runs on; set spec.suspend to false to go on."
         return _pause(view, no(Kind.SCHEDULED, Reason.SUSPENDED, text), job, view.until_deadline_s)
     return _start(view) if job is None else _follow(view, job)
 
@@ -48,7 +54,7 @@ def _follow(view: View, job: Job) -> Decision:
         case JobState.ACTIVE:
             return _watch(view, job)
         case JobState.COMPLETE:
-            text = "The Job is complete but not every line has an outcome."
+            text = "The Job is complete, but not every line has an outcome."
             return _try_again(view, job, no(Kind.SCHEDULED, Reason.RETRYING, text))
         case JobState.FAILED:
             return _judge_failure(view, job)
@@ -83,13 +89,16 @@ def _start(view: View) -> Decision:
         return _stay_closed(view, model)
     if status.job_uid is not None:  # the Job that we knew is gone: torn down for a pause, or deleted by somebody
         was_paused = any(c.type == Kind.SCHEDULED and c.reason in _PAUSES for c in status.conditions)
-        says = no(Kind.SCHEDULED, Reason.RETRYING, "The Job has vanished; another one follows.")
+        text = "The batch was paused." if was_paused else "Somebody has deleted the Job."
+        says = no(Kind.SCHEDULED, Reason.RETRYING, text)
         return _next_attempt(view, says, failed=not was_paused)
     if model is None:
-        says = no(Kind.SCHEDULED, Reason.MODEL_MISSING, "No HostedModel can run this batch any more.")
+        endpoint = view.observed.batch.spec.endpoint
+        text = f"No HostedModel serves {status.model} on {endpoint} any more; make one, or cancel the batch."
+        says = no(Kind.SCHEDULED, Reason.MODEL_MISSING, text)
         after_s = min(view.policy.progress_interval_s, view.until_deadline_s)
         return view.waiting(view.saying(status, says), after_s=after_s)
-    status = view.saying(status, no(Kind.SCHEDULED, Reason.STARTING, "A pod is being started."))
+    status = view.saying(status, no(Kind.SCHEDULED, Reason.STARTING, "The pod of the processor is being started."))
     name = job_name(view.observed.batch.metadata.uid, Step.RUN, status.attempt)
     return view.to(status.model_copy(update={"job_name": name}), CreateJob(Step.RUN, model, closes))
 
@@ -109,10 +118,12 @@ def _watch(view: View, job: Job) -> Decision:
     if status != view.status:
         return Decision(status=status, requeue_after_s=after_s)
     progress = view.observed.progress
-    if progress is None or not _is_further(progress, status.counts):
+    if progress is None:
         return Decision(requeue_after_s=after_s)
-    update = {"counts": counts_of(progress, status.counts.total), "usage": usage_of(progress.usage)}
-    copied = status.model_copy(update=update)
+    counts = counts_of(progress, status.counts.total, view.observed.batch.reused)
+    if not _is_further(counts, status.counts):
+        return Decision(requeue_after_s=after_s)
+    copied = status.model_copy(update={"counts": counts, "usage": usage_of(progress.usage)})
     return Decision(_newly_visible(status.counts, progress), copied, requeue_after_s=after_s, is_progress=True)
 
 
@@ -121,10 +132,10 @@ def _machine(view: View) -> dict[str, str | None]:
     return {"instance_type": node.instance_type, "gpu_type": node.gpu_type} if node else {}
 
 
-def _is_further(progress: State, counts: Counts) -> bool:
+def _is_further(new: Counts, old: Counts) -> bool:
     """Tell whether progress counts more than a status; neither count may fall."""
-    is_lower = progress.completed < counts.completed or progress.failed < counts.failed
-    return not is_lower and progress.completed + progress.failed > counts.completed + counts.failed
+    is_lower = new.completed < old.completed or new.failed < old.failed
+    return not is_lower and new.completed + new.failed > old.completed + old.failed
 
 
 def _newly_visible(counts: Counts, progress: State) -> tuple[Action, ...]:
@@ -140,7 +151,8 @@ def _judge_failure(view: View, job: Job) -> Decision:
     if Exit.BAD_INPUT in codes:
         message = "The input is not the file that was validated any more."
         return _fail(view, BatchError(code="invalid_request", message=message, param="input_file_id"))
-    why = no(Kind.SCHEDULED, Reason.CRASHED, job.message or "The Job has failed.")
+    said = (job.message or "it gives no reason").removesuffix(".")
+    why = no(Kind.SCHEDULED, Reason.CRASHED, f"The Job has failed: {said}. The logs of its pods say why.")
     return _fail(view, INTERNAL, why) if codes & set(NEVER_RETRY) else _try_again(view, job, why)
 
 
@@ -155,13 +167,16 @@ def _next_attempt(view: View, why: Says, *actions: Action, failed: bool) -> Deci
     if failures >= view.policy.max_attempts:
         return _fail(view, INTERNAL, why)
     update = {"failed_attempts": failures, "attempt": status.attempt + 1}
-    status = view.saying(status.model_copy(update=update | _FORGOTTEN), replace(why, reason=Reason.RETRYING))
-    event = Event("Retrying", f"{why.message} This is attempt {status.attempt}.", warning=True) if failed else None
+    text = f"{why.message} Attempt {status.attempt + 1} goes on with what is left."
+    says = replace(why, reason=Reason.RETRYING, message=text)
+    status = view.saying(status.model_copy(update=update | _FORGOTTEN), says)
+    event = Event(EventReason.RETRYING, text, warning=True) if failed else None
     return view.to(status, *actions, event=event)
 
 
 def _fail(view: View, error: BatchError, why: Says | None = None) -> Decision:
     """Give a batch up that has run: what it has is sealed first."""
     status = view.sealing(Sealing.FAILED).model_copy(update={"errors": [error]})
-    event = Event("Failing", why.message if why else error.message, warning=True)
+    text = f"{why.message if why else error.message} The batch fails; what ran is kept."
+    event = Event(EventReason.FAILING, text, warning=True)
     return view.to(view.saying(status, *([why] if why else [])), event=event)

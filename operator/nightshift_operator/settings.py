@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, FilePath
 
 from nightshift_crds.lines import ErrorForm
 from nightshift_crds.settings import CommonSettings, Words
+from nightshift_operator.webhooks import parse_networks
 
 MIB = 1 << 20
 DAY_S = 86_400
@@ -14,6 +15,11 @@ DAY_S = 86_400
 def _check_pairs(words: tuple[str, ...]) -> tuple[str, ...]:
     if not all(word.partition("=")[0].isidentifier() and "=" in word for word in words):
         raise ValueError("each is NAME=VALUE")
+    return words
+
+
+def _check_networks(words: tuple[str, ...]) -> tuple[str, ...]:
+    parse_networks(words)
     return words
 
 
@@ -111,6 +117,23 @@ class Settings(CommonSettings):
     """Life in seconds of result files whose batch names none."""
     scratch_retention_s: Annotated[int, Field(ge=0)] = 600
     """Seconds that logs outlive their batch, so that downloads that began while it ran can end."""
+
+    webhooks_file: FilePath | None = None
+    """File with the endpoints that are told of the end of batches, read again whenever it changes
+    ([its form](webhooks.md))."""
+    webhook_ca_file: FilePath | None = None
+    """Certificates of authorities (PEM) that endpoints may have theirs from, besides those of the system."""
+    webhook_allowed_cidrs: Annotated[Words, AfterValidator(_check_networks)] = ()
+    """Networks that webhooks may go to though their addresses are not public, separated by commas: the one of Services
+    for a receiver in the cluster."""
+    webhook_timeout_s: Annotated[float, Field(gt=0, le=60)] = 15
+    """Seconds that an endpoint gets to take a webhook, from the look-up of its name to the status of its answer."""
+    webhook_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
+    """Webhooks that are sent to one endpoint at the same time."""
+    webhook_retry_s: Annotated[int, Field(ge=1, le=3_600)] = 5
+    """Seconds after which a webhook is sent again that was not taken; each further pause is three times as long."""
+    webhook_give_up_s: Annotated[int, Field(ge=0, le=7 * DAY_S)] = DAY_S
+    """Seconds after the first attempt at which the last one is made."""
 
     sweep_interval_s: Annotated[float, Field(gt=0)] = 3_600
     """Seconds between two sweeps; what is absent must be absent in two of them."""

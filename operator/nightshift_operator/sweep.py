@@ -16,7 +16,7 @@ from nightshift_crds import names
 from nightshift_crds.bucket.port import Bucket, get
 from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Cluster, Kind, Propagation, Selector, each
 from nightshift_crds.errors import Missing, Stale, Unavailable
-from nightshift_crds.lifecycle import is_terminal
+from nightshift_crds.holding import is_awaited, is_read
 from nightshift_crds.models import BatchJob, FilePhase, ObjectMeta, StoredFile
 from nightshift_crds.reading import parse_known
 from nightshift_operator.retention import (
@@ -106,18 +106,10 @@ class Sweep:
 
     async def _is_due(self, file: StoredFile, now: datetime) -> bool:
         if is_expired(file, now):
-            return not await self._is_used(file)
+            return not await is_read(self.cluster, file)
         if is_unsealed(file):
             return await self._is_abandoned(file)
         return is_unfinished(file, now, timedelta(seconds=self.settings.unfinished_upload_s))
-
-    async def _is_used(self, file: StoredFile) -> bool:
-        selector = Selector(file.metadata.namespace, fields=f"spec.input.fileId={file.id}")
-        async for manifest in each(self.cluster, BATCH_JOB, selector):
-            batch = parse_known(BatchJob, manifest)
-            if batch is None or not is_terminal(batch.phase):
-                return True
-        return False
 
     async def _is_abandoned(self, file: StoredFile) -> bool:
         """Tell whether the batch is gone that would have sealed a file."""
@@ -143,6 +135,8 @@ class Sweep:
 
     async def _remove_batch(self, batch: BatchJob) -> bool:
         """Remove a batch's record and what it left in the bucket; its result files have a time of their own."""
+        if await is_awaited(self.cluster, batch.metadata.namespace, [batch.metadata.name]):
+            return False
         _log.info("sweep.batch", batch=batch.id, dry_run=self.settings.sweep_dry_run)
         if self.settings.sweep_dry_run:
             return True

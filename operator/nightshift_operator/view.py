@@ -10,10 +10,11 @@ from nightshift_crds.judgement import Limits
 from nightshift_crds.lifecycle import TIMESTAMPS, Phase, Sealing
 from nightshift_crds.lines import LineOrder
 from nightshift_crds.models import BatchError, BatchJobStatus
-from nightshift_operator.conditions import Kind, Reason, Says, with_condition, yes
-from nightshift_operator.decisions import Action, Decision, DeleteJob, Event, ForceDeletePod
+from nightshift_operator.conditions import Kind, Reason, Says, seals, with_condition
+from nightshift_operator.decisions import Action, Decision, DeleteJob, Event, EventReason, ForceDeletePod
 from nightshift_operator.facts import Job, Observed
 from nightshift_operator.settings import Settings
+from nightshift_operator.webhooks import pauses
 
 SOON_S = 1.0
 TEARDOWN_POLL_S = 5.0
@@ -43,6 +44,7 @@ class Policy:
     progress_interval_s: float
     slices_per_shard: int
     order: LineOrder
+    webhook_pauses: tuple[timedelta, ...]
 
     @classmethod
     def of(cls, settings: Settings) -> "Policy":
@@ -61,6 +63,7 @@ class Policy:
             progress_interval_s=settings.progress_interval_s,
             slices_per_shard=settings.slices_per_shard,
             order=LineOrder.PREFIX if settings.prefix_order else LineOrder.FILE,
+            webhook_pauses=pauses(settings.webhook_retry_s, settings.webhook_give_up_s),
         )
 
 
@@ -97,9 +100,15 @@ class View:
     def stamped(self) -> BatchJobStatus:
         """The status with what every write of ours carries."""
         generation = self.observed.batch.metadata.generation
-        return self.status.model_copy(
-            update={"phase": self.observed.batch.phase, "deadline": self.deadline, "observed_generation": generation}
-        )
+        stamp = {"phase": self.observed.batch.phase, "deadline": self.deadline, "observed_generation": generation}
+        return self.status.model_copy(update=stamp | self._descent())
+
+    def _descent(self) -> dict[str, str | None]:
+        """What a rerun is known by besides its own name, from the first time that its origin is seen."""
+        origin = self.observed.origin
+        if origin is None or self.status.input_file_id is not None:
+            return {}
+        return {"rerun_of": self.status.rerun_of or origin.batch.id, "input_file_id": origin.batch.input_file_id}
 
     def saying(self, status: BatchJobStatus, *conditions: Says) -> BatchJobStatus:
         """A status with conditions set."""
@@ -109,9 +118,7 @@ class View:
 
     def sealing(self, reason: Sealing) -> BatchJobStatus:
         """The status with the reason of the sealing fixed."""
-        status = self.stamped().model_copy(update={"sealing": reason})
-        text = f"The batch ends as {reason}; its files are made."
-        return self.saying(status, yes(Kind.PROGRESSING, Reason.SEALING, text))
+        return self.saying(self.stamped().model_copy(update={"sealing": reason}), seals(reason))
 
     def entering(self, phase: Phase, status: BatchJobStatus, at: datetime | None = None) -> BatchJobStatus:
         """A status that enters a phase: with its time, which is not before any that is set."""
@@ -140,7 +147,7 @@ class View:
     def end(self, phase: Phase, status: BatchJobStatus, message: str, *actions: Action) -> Decision:
         """Do, write the last phase, and tell."""
         is_bad = phase in {Phase.FAILED, Phase.EXPIRED}
-        event = Event(_REASONS[phase], message, warning=is_bad)
+        event = Event(EventReason(_REASONS[phase]), message, warning=is_bad)
         return self.to(self.ending(phase, status, message), *actions, event=event)
 
     def tear_down(self, job: Job) -> Decision:

@@ -33,7 +33,7 @@ def explain_closed(windows: Iterable[Window], now: datetime) -> str:
     """Say what a batch waits for outside of all windows."""
     opens = opens_at(windows, now)
     if opens is None:
-        return "No window of the model ever opens: its time zone is unknown."
+        return "No window of the model ever opens: its time zone is unknown. Correct spec.windows of the HostedModel."
     return f"Batches of this model run in windows; the next one opens at {opens:%Y-%m-%d %H:%M} UTC."
 
 

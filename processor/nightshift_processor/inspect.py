@@ -1,4 +1,7 @@
-"""`inspect`: check the lines of an input that did not come through the API, and leave the verdict in the bucket."""
+"""`inspect`: check the lines of an input that did not come through the API, and leave the verdict in the bucket.
+
+The input of a rerun is made first, of what the batch that it runs again has left.
+"""
 
 from contextlib import aclosing, suppress
 
@@ -9,8 +12,10 @@ from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.errors import AlreadyExists, Missing
 from nightshift_crds.exits import Exit
 from nightshift_crds.inspection import Inspection, Limits
-from nightshift_crds.models import Verdict
+from nightshift_crds.models import RestVerdict, Verdict
+from nightshift_processor.collecting import collect
 from nightshift_processor.settings import InspectSettings
+from nightshift_processor.spool import InputChanged
 
 _log = structlog.get_logger()
 
@@ -18,9 +23,9 @@ _log = structlog.get_logger()
 async def inspect(settings: InspectSettings, bucket: Bucket) -> Exit:
     """Write the verdict; the first one stands, so that a batch is judged once."""
     try:
-        verdict = await _read_verdict(settings, bucket)
-    except Missing:
-        _log.error("input.unusable", problem="Missing")
+        verdict = await _find_verdict(settings, bucket)
+    except (Missing, InputChanged) as error:
+        _log.error("input.unusable", problem=type(error).__name__)
         return Exit.BAD_INPUT
     key = names.verdict_key(settings.batch_uid)
     with suppress(AlreadyExists):
@@ -29,12 +34,21 @@ async def inspect(settings: InspectSettings, bucket: Bucket) -> Exit:
     return Exit.DONE
 
 
-async def _read_verdict(settings: InspectSettings, bucket: Bucket) -> Verdict:
-    info = await bucket.head(settings.input_key)
+async def _find_verdict(settings: InspectSettings, bucket: Bucket) -> Verdict:
+    key = settings.origin_input_key or settings.input_key
+    info = await bucket.head(key)
     if info is None:
-        raise Missing(settings.input_key)
+        raise Missing(key)
     if info.size > settings.max_file_bytes:  # refused by its size alone, so it is not read
         return Verdict(lines=0, bytes=info.size, crc32c=0)
+    if not settings.origin_input_key:
+        return await _read_verdict(settings, bucket)
+    reused = await collect(settings, bucket)
+    verdict = await _read_verdict(settings, bucket)
+    return RestVerdict(**dict(verdict), reused=reused.lines, reused_bytes=reused.size)
+
+
+async def _read_verdict(settings: InspectSettings, bucket: Bucket) -> Verdict:
     inspection = Inspection((settings.endpoint,), Limits(settings.max_lines, settings.max_line_bytes))
     async with aclosing(bucket.read(settings.input_key)) as chunks:
         async for chunk in chunks:

@@ -1,7 +1,8 @@
 """`seal`: close the logs, make the two files of them, and commit the batch with its manifest (design 5).
 
 The files are a pure function of the closed logs and the reason, in the order of slices and records, so sealing twice
-is harmless: everything is written create-only, and what is there already must be what would be written.
+is harmless: everything is written create-only, and what is there already must be what would be written. Lines that a
+rerun has taken over stand before those of its logs.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -76,12 +77,16 @@ async def _seal(settings: SealSettings, bucket: Bucket) -> BatchManifest:
     files = {}
     with closing(await _spool_if_needed(settings, bucket, total)) as spool:
         sources = _Sources(settings, bucket, logs, spool)
-        if total.output_bytes:
+        if total.output_bytes or settings.reused:
             files[ResultKind.OUTPUT] = await _write_file(bucket, settings.output_file_id, sources.output_lines)
         if total.error_bytes or len(spool):
             files[ResultKind.ERROR] = await _write_file(bucket, settings.error_file_id, sources.error_lines)
     manifest = BatchManifest(
-        reason=settings.reason, completed=total.completed, failed=total.failed, usage=total.usage, files=files
+        reason=settings.reason,
+        completed=total.completed + settings.reused,
+        failed=total.failed,
+        usage=total.usage,
+        files=files,
     )
     await _commit(bucket, names.manifest_key(settings.batch_uid), encode_manifest(manifest))
     return manifest
@@ -126,9 +131,15 @@ class _Sources:
     logs: list[ClosedLog]
     spool: Spool
 
-    def output_lines(self) -> AsyncGenerator[bytes, None]:
-        """Stream the lines of the output file."""
-        return self._logged(ResultKind.OUTPUT)
+    async def output_lines(self) -> AsyncGenerator[bytes, None]:
+        """Stream the lines of the output file: what was taken over, then what succeeded."""
+        if self.settings.reused:
+            async with aclosing(self.bucket.read(names.reused_key(self.settings.batch_uid))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        async with aclosing(self._logged(ResultKind.OUTPUT)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def error_lines(self) -> AsyncGenerator[bytes, None]:
         """Stream the lines of the error file: what failed, then what never ran."""

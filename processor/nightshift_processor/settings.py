@@ -55,6 +55,12 @@ class InspectSettings(StepSettings):
     """Request lines that are checked."""
     max_line_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
     """Length of one line in bytes; one line is held in memory."""
+    origin_input_key: str = ""
+    """Of a rerun: key of the input of the batch that is run again. What is left of it is made the input first."""
+    origin_input_crc32c: int | None = None
+    """CRC-32C of that input as it was validated; not there if it never was."""
+    origin_output_key: str = ""
+    """Key of that batch's output file, whose lines are taken over; not there if it has none."""
 
 
 class SpoolSettings(StepSettings):
@@ -129,6 +135,8 @@ class SealSettings(SpoolSettings):
     """Parts that the input is cut into."""
     items: Annotated[int, Field(ge=0)]
     """Request lines of the input."""
+    reused: Annotated[int, Field(ge=0)] = 0
+    """Output lines that a rerun has taken over; they come first."""
     output_file_id: str
     """Id of the output file."""
     error_file_id: str

@@ -107,6 +107,7 @@ async def test_it_describes_what_a_call_takes(api: Api, operation: Operation) ->
     body = described.get("requestBody", {"content": {}})["content"]
     kinds = {"application/json": operation.body, "multipart/form-data": operation.form}
     assert set(body) == {kind for kind, model in kinds.items() if model}
+    assert described.get("requestBody", {}).get("required", True) is operation.needs_body
 
 
 async def test_it_describes_an_upload_as_a_form_is_written(api: Api) -> None:

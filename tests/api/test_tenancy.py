@@ -33,6 +33,9 @@ CALLS = [
     Call("POST", "batches"),
     Call("GET", "batches/{batch}"),
     Call("POST", "batches/{batch}/cancel"),
+    Call("POST", "batches/{batch}/rerun"),
+    Call("POST", "batches/{batch}/suspend"),
+    Call("POST", "batches/{batch}/resume"),
 ]
 
 

@@ -228,6 +228,9 @@ def test_every_call_is_a_verb_on_a_resource() -> None:
         ("GET", "/batches"): "list batchjobs",
         ("GET", "/batches/{batch_id}"): "get batchjobs",
         ("POST", "/batches/{batch_id}/cancel"): "patch batchjobs",
+        ("POST", "/batches/{batch_id}/rerun"): "create batchjobs",
+        ("POST", "/batches/{batch_id}/resume"): "patch batchjobs",
+        ("POST", "/batches/{batch_id}/suspend"): "patch batchjobs",
         ("GET", "/models"): "list hostedmodels",
         ("GET", "/models/{model:path}"): "list hostedmodels",
     }

@@ -15,6 +15,7 @@ from tests.layout.sources import ROOT
 CHART = ROOT / "charts" / "nightshift"
 RELEASE = NAMESPACE = "nightshift"
 BUCKET = {"bucket": "gs://some-bucket"}
+SECRET = f"whsec_{'A' * 43}="
 DIGEST = f"sha256:{'0' * 64}"
 
 Manifest = dict[str, Any]
@@ -25,6 +26,22 @@ MATRIX: dict[str, dict[str, Any]] = {
     "several namespaces": BUCKET | {"namespaces": ["team-a", "team-b"]},
     "keys": BUCKET | {"namespaces": ["team-a"], "apiKeys": [{"sha256": "0" * 64, "namespace": "team-a"}]},
     "a Secret of one's own": BUCKET | {"apiKeysSecret": "keys-of-mine"},
+    "webhooks": BUCKET
+    | {
+        "namespaces": ["team-a"],
+        "webhooks": [
+            {
+                "name": "billing",
+                "url": "https://billing.example/hooks?token=t",
+                "secrets": [SECRET],
+                "namespaces": ["team-a"],
+            },
+            {"name": "audit", "url": "https://audit.example:8443/", "secrets": [SECRET, SECRET]},
+        ],
+        "webhookCaConfigMap": "kube-root-ca.crt",
+        "operator": {"settings": {"webhookAllowedCidrs": ["10.96.0.0/12"]}},
+    },
+    "webhooks in a Secret of one's own": BUCKET | {"webhooksSecret": "webhooks-of-mine"},
     "TLS": BUCKET | {"tls": {"secretName": "certificate"}, "service": {"type": "LoadBalancer", "port": 8443}},
     "a service monitor": BUCKET | {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
     "a service monitor and TLS": {"serviceMonitor": {"enabled": True}, "tls": {"secretName": "certificate"}},

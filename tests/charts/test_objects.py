@@ -7,6 +7,7 @@ import yaml
 
 from nightshift_crds.keys import hash_key, parse_keys
 from nightshift_operator.jobs import MANAGED_BY
+from nightshift_operator.webhooks import parse_endpoints
 from tests.charts.helm import (
     BUCKET,
     CHART,
@@ -99,6 +100,43 @@ def test_its_crds_are_those_of_the_code_and_outlive_the_release() -> None:
         assert (CHART / "files" / "crds" / path.name).read_text() == path.read_text()
         assert rendered[name]["spec"] == yaml.safe_load(path.read_text())["spec"]
         assert rendered[name]["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+@pytest.mark.parametrize(("case", "name"), [
+    ("webhooks", "nightshift-webhooks"), ("webhooks in a Secret of one's own", "webhooks-of-mine"),
+])  # fmt: skip
+def test_endpoints_of_webhooks_reach_the_operator_alone_as_it_reads_them(case: str, name: str) -> None:
+    manifests = render(MATRIX[case])
+    file = environment_of(manifests, "operator")["NIGHTSHIFT_WEBHOOKS_FILE"]
+    mounted = {mount["name"]: mount["mountPath"] for mount in container_of(manifests, "operator")["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod_of(manifests, "operator")["spec"]["volumes"]}
+    assert file == f"{mounted['webhooks']}/webhooks.json"
+    assert volumes["webhooks"]["secret"]["secretName"] == name
+    made = [secret for secret in of_kind(manifests, "Secret") if secret["metadata"]["name"] == name]
+    endpoints = [parse_endpoints(secret["stringData"]["webhooks.json"].encode()) for secret in made]
+    assert [[e.name for e in found] for found in endpoints] == ([["billing", "audit"]] if case == "webhooks" else [])
+    assert "NIGHTSHIFT_WEBHOOKS_FILE" not in environment_of(manifests, "api")
+
+
+def test_authorities_of_webhooks_are_mounted_from_a_config_map() -> None:
+    manifests = render(MATRIX["webhooks"])
+    mounted = {mount["name"]: mount["mountPath"] for mount in container_of(manifests, "operator")["volumeMounts"]}
+    assert environment_of(manifests, "operator")["NIGHTSHIFT_WEBHOOK_CA_FILE"] == f"{mounted['authorities']}/ca.crt"
+    volumes = {volume["name"]: volume for volume in pod_of(manifests, "operator")["spec"]["volumes"]}
+    assert volumes["authorities"]["configMap"]["name"] == "kube-root-ca.crt"
+
+
+def test_without_webhooks_the_operator_has_neither_file_nor_volume() -> None:
+    manifests = render(BUCKET)
+    assert not [name for name in environment_of(manifests, "operator") if "WEBHOOK" in name]
+    assert "volumes" not in pod_of(manifests, "operator")["spec"]
+    assert "nightshift-webhooks" not in {m["metadata"]["name"] for m in of_kind(manifests, "Secret")}
+
+
+def test_webhooks_open_nothing_to_the_operator_that_the_bucket_does_not() -> None:
+    """HTTPS to anywhere; another port is `networkPolicy.extraEgress`."""
+    assert policy_of(render(MATRIX["webhooks"]), "operator") == policy_of(render(BUCKET), "operator")
+    assert {"ports": [{"port": 443, "protocol": "TCP"}]} in policy_of(render(BUCKET), "operator")["egress"]
 
 
 def test_crds_can_be_left_to_another_release() -> None:

@@ -10,7 +10,7 @@ from nightshift_api.settings import Settings as ApiSettings
 from nightshift_crds.errors import Rejected
 from nightshift_crds.settings import Settings
 from nightshift_operator.settings import Settings as OperatorSettings
-from tests.charts.helm import BUCKET, CHART, environment_of, render, run_helm
+from tests.charts.helm import BUCKET, CHART, SECRET, environment_of, render, run_helm
 
 ROLES: dict[str, type[Settings]] = {"api": ApiSettings, "operator": OperatorSettings}
 MEANT_FOR_LOCAL = {"host", "listen_fd", "ready_leases"}
@@ -22,7 +22,7 @@ OWN = {
     },
 }  # fmt: skip
 """Settings that the chart makes of other values."""
-TLS = {"tls_cert_file", "tls_key_file"}
+WHERE_ASKED_FOR = {"tls_cert_file", "tls_key_file", "webhook_ca_file", "webhooks_file"}
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())["$defs"]
 SHARED: dict[str, Any] = SCHEMA["sharedSettings"]["properties"]
 
@@ -35,7 +35,7 @@ def properties_of(role: str) -> dict[str, Any]:
 @pytest.mark.parametrize("role", ROLES)
 def test_every_setting_of_a_role_is_a_value_or_made_by_the_chart(role: str) -> None:
     sayable = set(SHARED) | set(properties_of(role))
-    made = {to_camel(field) for field in OWN[role] | TLS | MEANT_FOR_LOCAL}
+    made = {to_camel(field) for field in OWN[role] | WHERE_ASKED_FOR | MEANT_FOR_LOCAL}
     assert {to_camel(field) for field in ROLES[role].model_fields} == sayable | (
         made & set(map(to_camel, ROLES[role].model_fields))
     )
@@ -58,6 +58,8 @@ def a_value(schema: dict[str, Any]) -> Any:
             return last
         case {"type": "array", "default": [first, *_]}:
             return [first]
+        case {"type": "array", "description": about} if "Networks" in about:
+            return ["10.96.0.0/12", "fd00::/8"]
         case {"type": "array"}:
             return ["A=b", "C=d"]
         case {"type": "boolean", "default": default}:
@@ -119,6 +121,16 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a misspelt field of a model": (
         {"models": [{"name": "m", "spec": {"name": "m", "service": {"uri": "http://m"}}}]},
         "uri",
+    ),
+    "a webhook of a namespace that is not served": (
+        {"webhooks": [{"name": "w", "url": "https://w/", "secrets": [SECRET], "namespaces": ["team-b"]}]},
+        'the namespace "team-b", which `namespaces` does not name',
+    ),
+    "a webhook without TLS": ({"webhooks": [{"name": "w", "url": "http://w/", "secrets": [SECRET]}]}, "/url"),
+    "a webhook without a secret": ({"webhooks": [{"name": "w", "url": "https://w/", "secrets": []}]}, "/secrets"),
+    "a webhook that signs with anything": (
+        {"webhooks": [{"name": "w", "url": "https://w/", "secrets": ["mine"]}]},
+        "/secrets/0",
     ),
     "a namespace that is none": ({"namespaces": ["Team A"]}, "Team A"),
 }

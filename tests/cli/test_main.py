@@ -19,7 +19,7 @@ def test_every_verb_and_every_option_explains_itself(verb: str) -> None:
     options = [p for p in cli.commands[verb].params if isinstance(p, click.Option)]
     assert options
     assert all(option.opts[0] in shown.output for option in options)
-    assert all(option.help for option in options if option.name != "data_dir")
+    assert all(option.help for option in options)
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
@@ -40,6 +40,10 @@ def test_the_version_is_that_of_the_distribution() -> None:
         (("submit", __file__, "--metadata", "team"), "nightshift: Expected --metadata KEY=VALUE, got 'team'."),
         (("submit", __file__, "--output", "/"), "File '/' is a directory"),
         (("submit", __file__), "nightshift: Set OPENAI_BASE_URL and OPENAI_API_KEY"),
+        (("list", "--status", "done"), "'done' is not one of 'validating'"),
+        (("list", "-o", "xml"), "'xml' is not one of 'table'"),
+        (("get",), "Missing argument 'BATCH...'"),
+        (("list",), "nightshift: Set OPENAI_BASE_URL and OPENAI_API_KEY"),
         (("nope",), "No such command 'nope'"),
     ],
 )
@@ -52,7 +56,7 @@ def test_what_is_wrong_is_told_in_a_sentence_with_exit_code_2_before_anything_is
 ) -> None:
     place = ("--data-dir", str(tmp_path / "data")) if arguments[0] == "local" else ()
     monkeypatch.setattr(sys, "argv", ["nightshift", *arguments, *place])
-    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "NIGHTSHIFT_BASE_URL", "NIGHTSHIFT_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(SystemExit) as ended:
         main()

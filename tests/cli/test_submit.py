@@ -5,24 +5,20 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nightshift_cli.exits import Exit
+from nightshift_cli.following import Patience
+from nightshift_cli.over_http import open_http
 from nightshift_cli.submit import Submission, submit
-from nightshift_crds.errors import Rejected
+from nightshift_crds.errors import NotFound, Rejected, Unavailable
 from tests.builders import a_line, jsonl
-from tests.cli.stub_api import DROP, KEY, StubApi, a_batch_object, serving
+from tests.cli.stub_api import DROP, KEY, StubApi, a_batch_object
 
 NIGHTSHIFT = Path(sys.executable).parent / "nightshift"
-
-
-@pytest.fixture
-def api() -> Iterator[StubApi]:
-    with serving() as started:
-        yield started
 
 
 @pytest.fixture
@@ -36,9 +32,9 @@ def environ_of(api: StubApi, key: str = KEY) -> dict[str, str]:
     return {"OPENAI_BASE_URL": api.base_url, "OPENAI_API_KEY": key}
 
 
-def run(api: StubApi, file: Path, **options: Any) -> int:
-    defaults: dict[str, Any] = {"endpoint": None, "metadata": {}, "wait": False, "output": None}
-    return submit(Submission(file, **(defaults | options)), environ_of(api))
+def run(api: StubApi, file: Path | None, *, key: str = KEY, **options: Any) -> int:
+    with open_http(api.base_url, key) as service:
+        return submit(service, Submission(file, **options), Patience())
 
 
 # --- sending ----------------------------------------------------------------------------------------------------------
@@ -87,10 +83,37 @@ def test_an_endpoint_that_is_named_needs_no_line_to_name_it(api: StubApi, file: 
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("missing", ["OPENAI_BASE_URL", "OPENAI_API_KEY"])
-def test_what_the_environment_lacks_is_named(api: StubApi, file: Path, missing: str) -> None:
-    with pytest.raises(Rejected, match=f"Set {missing}, "):
-        submit(Submission(file, None, {}, wait=False, output=None), environ_of(api) | {missing: ""})
+@pytest.mark.parametrize(
+    ("base_url", "key", "sentence"),
+    [
+        ("", "", "Set OPENAI_BASE_URL and OPENAI_API_KEY, "),
+        (None, KEY, "Set OPENAI_BASE_URL, "),
+        ("http://a/v1", "", "Set OPENAI_API_KEY, "),
+        ("localhost:8080/v1", KEY, "Expected --base-url .OPENAI_BASE_URL. to begin with http:// or https://"),
+        ("http://a/v1", "sk\nsecret", "Expected --api-key .OPENAI_API_KEY. to be one line of ASCII"),
+        ("http://a/v1", "sk-sécret", "Expected --api-key .OPENAI_API_KEY. to be one line of ASCII"),
+    ],
+)
+def test_what_cannot_lead_to_a_server_is_told_and_keys_are_not(base_url: str | None, key: str, sentence: str) -> None:
+    with pytest.raises(Rejected, match=sentence) as refusal, open_http(base_url, key):
+        pass
+    assert "cret" not in str(refusal.value)
+
+
+def test_what_is_submitted_is_one_thing(api: StubApi, file: Path) -> None:
+    with pytest.raises(Rejected, match="Expected one of FILE, --file-id and --uri"):
+        run(api, file, file_id="file_in")
+    with pytest.raises(Rejected, match="Expected one of FILE, --file-id and --uri"):
+        run(api, None)
+    with pytest.raises(Rejected, match="Name the --endpoint"):
+        run(api, None, file_id="file_in")
+    with pytest.raises(Rejected, match="The API takes no --uri"):
+        run(api, None, uri="gs://b/x", endpoint="/v1/embeddings")
+
+
+def test_a_file_that_is_there_already_is_not_sent(api: StubApi) -> None:
+    assert run(api, None, file_id="file_old", endpoint="/v1/embeddings") == 0
+    assert (api.uploads, api.created[0]["input_file_id"]) == ([], "file_old")
 
 
 def test_what_the_server_says_of_a_refused_file_is_told(api: StubApi, file: Path) -> None:
@@ -101,16 +124,20 @@ def test_what_the_server_says_of_a_refused_file_is_told(api: StubApi, file: Path
 
 def test_a_wrong_key_is_told_and_not_shown(api: StubApi, file: Path) -> None:
     with pytest.raises(Rejected, match="The server answered 401") as refusal:
-        submit(Submission(file, None, {}, wait=False, output=None), environ_of(api, key="sk-wrong"))
+        run(api, file, key="sk-wrong")
     assert "sk-wrong" not in refusal.value.message
+    assert refusal.value.status == 401
 
 
-def test_no_server_is_told_with_its_address(api: StubApi, file: Path) -> None:
+def test_no_server_is_told_with_its_address(api: StubApi) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         api.base_url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
-        with pytest.raises(Rejected, match=f"No answer from {api.base_url}"):
-            run(api, file)
+        with (
+            open_http(api.base_url, KEY) as service,
+            pytest.raises(Unavailable, match=f"No answer from {api.base_url}"),
+        ):
+            service.get("batch_1")
 
 
 def test_a_folder_that_is_not_there_is_told_before_anything_is_sent(api: StubApi, file: Path) -> None:
@@ -147,19 +174,21 @@ def test_results_go_where_they_are_wanted_and_nothing_half_done_is_left(api: Stu
     assert {path.name for path in file.parent.iterdir()} == {"in.jsonl", "out"}
 
 
-@pytest.mark.parametrize("status", ["failed", "expired", "cancelled"])
-def test_a_batch_that_ends_otherwise_is_1_and_what_there_is_of_it_is_kept(
-    api: StubApi, file: Path, status: str
+@pytest.mark.parametrize(
+    ("status", "code"), [("failed", Exit.FAILED), ("expired", Exit.EXPIRED), ("cancelled", Exit.CANCELLED)]
+)
+def test_a_batch_that_ends_otherwise_says_so_by_its_code_and_what_there_is_of_it_is_kept(
+    api: StubApi, file: Path, status: str, code: Exit
 ) -> None:
     api.looks = [a_batch_object(status, (2, 1, 0), output_file_id="file_out")]
-    assert run(api, file, wait=True) == 1
+    assert run(api, file, wait=True) == code
     assert (file.parent / "in_output.jsonl").read_bytes() == b"results\n"
 
 
 def test_a_failed_batch_tells_its_first_errors(api: StubApi, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = [{"code": "bad", "message": f"problem {n}", "param": None, "line": n or None} for n in range(50)]
     api.looks = [a_batch_object("failed", (0, 0, 0), errors={"object": "list", "data": found})]
-    assert run(api, file, wait=True) == 1
+    assert run(api, file, wait=True) == Exit.FAILED
     told = capsys.readouterr().err
     assert "  problem 0 [bad]\n  line 1: problem 1 [bad]" in told
     assert told.count("[bad]") == 5
@@ -172,7 +201,7 @@ def test_a_server_that_restarts_is_waited_for(api: StubApi, file: Path) -> None:
 
 def test_a_batch_that_is_gone_is_not_waited_for(api: StubApi, file: Path) -> None:
     api.looks = [404]
-    with pytest.raises(Rejected, match="The server answered 404"):
+    with pytest.raises(NotFound, match="The server answered 404"):
         run(api, file, wait=True)
 
 

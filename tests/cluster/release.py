@@ -255,7 +255,7 @@ def _is_running(pod: Manifest) -> bool:
 # --- what is beside it ------------------------------------------------------------------------------------------------
 
 
-def _workload(
+def build_workload(
     name: str, image: str, command: list[str], port: int, volumes: list[Manifest] | None = None
 ) -> list[Manifest]:
     """Build a Deployment of one pod, and its Service."""
@@ -298,13 +298,14 @@ def stub_model(name: str) -> Iterator[Manifest]:
     metadata = {"name": "stub"}
     yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"stub_model.py": code}}
     command = [*_STUB, "--latency-s=0.02"]
-    yield from _workload(name, f"{IMAGE}:test", command, 8000, [{"name": "stub", "configMap": metadata}])
+    yield from build_workload(name, f"{IMAGE}:test", command, 8000, [{"name": "stub", "configMap": metadata}])
 
 
 def bucket_emulator(namespace: str) -> list[Manifest]:
     """Build the bucket emulator, as the Service `gcs` on port 4443."""
     url = f"-external-url=http://gcs.{namespace}.svc:4443"
-    return _workload("gcs", GCS_IMAGE, ["-scheme=http", "-host=0.0.0.0", "-port=4443", "-backend=memory", url], 4443)
+    command = ["-scheme=http", "-host=0.0.0.0", "-port=4443", "-backend=memory", url]
+    return build_workload("gcs", GCS_IMAGE, command, 4443)
 
 
 @contextlib.contextmanager

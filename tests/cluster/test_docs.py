@@ -87,7 +87,7 @@ def test_the_commands_of_a_page_work_as_printed(
 ) -> None:
     folder = tmp_path / "checkout"
     folder.mkdir()
-    (folder / "my_batch_input.jsonl").write_bytes(chat_lines(["one", "two"], MODEL)[0])
+    (folder / "my_batch_input.jsonl").write_bytes(chat_lines(["one", "two", "fail:400"], MODEL)[0])
     with shell(folder, environ) as session:
         for fence in SESSIONS[page]:
             session.run(fence)

@@ -104,6 +104,28 @@ def test_a_suspended_batch_runs_nothing_until_it_is_resumed(release: Release) ->
     )
 
 
+def test_a_batch_is_run_again_by_a_manifest_that_waits_for_it(release: Release) -> None:
+    prompts = [f"run again {n}" + " fail-once:400" * (n % 10 == 0) for n in range(50)]
+    lines, ids = chat_lines([*prompts, "slow:2 run again"], SERVICE_MODEL)
+    uploaded = release.client().files.create(file=("in.jsonl", lines), purpose="batch")
+    release.apply(a_batch("first", input={"fileId": uploaded.id}), a_batch("second", input={"rerunOf": "first"}))
+    release.kubectl("wait", "--for=condition=Complete", "--timeout=180s", "batchjob/second")
+    status = release.batch_job("second")["status"]
+    assert (status["reused"], status["rerunOf"]) == (46, api_id(release, "first"))
+    asked = {prompt: count for prompt, count in release.asked().items() if "run again" in prompt}
+    assert {prompt for prompt, count in asked.items() if count > 1} == {p for p in prompts if "fail" in p}
+
+    first, second = (release.client().batches.retrieve(api_id(release, name)) for name in ("first", "second"))
+    assert (second.input_file_id, second.error_file_id) == (uploaded.id, None)
+    output = release.content(second.output_file_id)
+    assert output[:46] == release.content(first.output_file_id)
+    assert sorted(line["custom_id"] for line in output) == sorted(ids)
+    assert release.get("batchjobs", "--field-selector=spec.input.rerunOf=first")[0]["metadata"]["name"] == "second"
+
+    again = release.client().post(f"/batches/{first.id}/rerun", cast_to=type(first))
+    assert release.wait(again.id).request_counts.completed == 51
+
+
 def test_a_namespace_that_goes_does_not_hold_the_operator_up(release: Release) -> None:
     lines, ids = chat_lines(["after a delete"], SERVICE_MODEL)
     doomed = release.submit(chat_lines(["slow:300 doomed"], SERVICE_MODEL)[0])

@@ -140,6 +140,13 @@ class Target:
         return story
 
     @cached_property
+    def again(self) -> Story:
+        """The same batch, run again: the model refuses its last line once more."""
+        story = Story(self.raw, self.raw.post(f"/batches/{self.completed.id}/rerun").ok)
+        assert story.wait()["status"] == "completed"
+        return story
+
+    @cached_property
     def succeeded(self) -> Story:
         """A batch of embeddings in which nothing failed, with a life of its results."""
         lines = an_embeddings_line("row-0", self.model, "alpha") + an_embeddings_line("row-1", self.model, ["a", "b"])

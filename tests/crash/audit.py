@@ -29,12 +29,14 @@ class Ended:
     Attributes:
         shown: every answer about it, in order; the last is how it ended.
         custom_ids: those of its input.
+        taken: how many lines the output file begins with that were taken over from a batch that it runs again.
     """
 
     shown: Sequence[Mapping[str, Any]]
     custom_ids: Sequence[str]
     output: bytes
     error: bytes
+    taken: int = 0
 
 
 def find_wrong_batch(ended: Ended) -> list[str]:
@@ -75,7 +77,7 @@ def _wrong_counts(ended: Ended) -> Iterator[str]:
     found["failed"] = len(errors) - len(never_ran)
     if batch["request_counts"] != found:
         yield f"counts are {batch['request_counts']}, the files have {found}"
-    usages = [line["response"]["body"]["usage"] for line in output]
+    usages = [line["response"]["body"]["usage"] for line in output[ended.taken :]]
     sums = {
         "input_tokens": sum(usage["prompt_tokens"] for usage in usages),
         "output_tokens": sum(usage["completion_tokens"] for usage in usages),
@@ -114,6 +116,7 @@ class Life:
     attempted: set[str] = field(default_factory=set)
     durable: set[str] = field(default_factory=set)
     most_open: int = 0
+    batch: str = ""
     exit_code: str | None = None
 
     @property
@@ -125,15 +128,16 @@ class Life:
 def find_wrong_asks(trace: Sequence[Line], concurrency: int, *, fenced: bool = False) -> list[str]:
     """Say where a run asked the model for more than a kill can excuse.
 
-    A request is executed again only if it was in flight at a kill, or answered since the last record was begun; none
-    of the latter after a SIGTERM, unless another writer has `fenced` the one that was told to end.
+    A batch has a request executed again only if it was in flight at a kill, or answered since the last record was
+    begun; none of the latter after a SIGTERM, unless another writer has `fenced` the one that was told to end.
     """
     wrong: list[str] = []
     lives: dict[str, Life] = defaultdict(Life)
-    durable: set[str] = set()
+    durable: dict[str, set[str]] = defaultdict(set)
     for line in trace:
         if line["effect"].startswith("run "):
-            wrong += _follow(lives[line["life"]], line, durable)
+            life = lives[line["life"]]
+            wrong += _follow(life, line, durable[life.batch])
     for life in lives.values():
         wrong += _judge(life, concurrency, is_fenced=fenced)
     return wrong
@@ -141,7 +145,9 @@ def find_wrong_asks(trace: Sequence[Line], concurrency: int, *, fenced: bool = F
 
 def _follow(life: Life, line: Line, durable: set[str]) -> Iterator[str]:
     effect, moment, about = line["effect"], line["moment"], line["about"]
-    if moment == "exit":
+    if moment == "start":
+        life.batch = about[0]
+    elif moment == "exit":
         life.exit_code = about[0]
     elif effect == _POST and moment == "before":
         if about[0] in durable:

@@ -8,11 +8,13 @@ import pytest
 
 from tests.crash.rig import Rig, running_rig
 from tests.crash.slices import ROWS, Slice
-from tests.crash.stories import lines_of, rows_of
+from tests.crash.stories import CLOSED, lines_of, rows_of
 from tests.crash.table import SETTINGS
 from tests.crash.zygote import running_zygote
 from tests.e2e.installation import Stub, running_stub
+from tests.processor.certificates import Authority
 from tests.processor.given import INPUT_KEY
+from tests.receiver import SECRET, Receiver, serving, write_endpoints
 
 Rigs = Callable[[str], Rig]
 
@@ -38,11 +40,24 @@ def rigs(tmp_path_factory: pytest.TempPathFactory, zygote: str, stub: Stub) -> I
 
         def find(name: str) -> Rig:
             if name not in started:
-                rig = running_rig(folder / name, zygote, stub.url, **SETTINGS[name])
+                receiver = _listen(folder, stack) if name == "telling" else None
+                told = {"webhooks_file": str(folder / "webhooks.json")} if receiver else {}
+                authorities = {"webhook_ca_file": str(receiver.authority.ca_file)} if receiver else {}
+                rig = running_rig(folder / name, zygote, stub.url, **SETTINGS[name], **told, **authorities)
                 started[name] = stack.enter_context(rig)
+                started[name].receiver = receiver
             return started[name]
 
         yield find
+
+
+def _listen(folder: Path, stack: ExitStack) -> Receiver:
+    """Start a receiver of webhooks that takes everything at one path and wants nothing at another."""
+    receiver = Receiver(Authority(folder), always={CLOSED: 410})
+    stack.enter_context(serving(receiver))
+    one = {"name": "billing", "url": receiver.url, "secrets": [SECRET]}
+    write_endpoints(folder / "webhooks.json", one, one | {"name": "closed", "url": receiver.url_of(CLOSED)})
+    return receiver
 
 
 @pytest.fixture

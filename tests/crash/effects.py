@@ -21,7 +21,7 @@ def of_key(key: str, data: bytes | AsyncIterator[bytes] = b"") -> str:
         )
     if key.startswith(names.FILES):
         return _of_file(key)
-    kind = key.removeprefix(names.BATCHES).split("/")[1].removesuffix(".json")
+    kind = key.removeprefix(names.BATCHES).split("/")[1].removesuffix(".json").removesuffix(".jsonl")
     is_record = kind == "log" and isinstance(data, bytes) and data
     return f"record {decode_header(_header(data)).kind}" if is_record and isinstance(data, bytes) else kind
 
@@ -69,6 +69,8 @@ def of_patch(kind: Kind, name: str, patch: Manifest) -> str:
     if kind is LEASE:
         given_up = "holderIdentity" in patch.get("spec", {}) and patch["spec"]["holderIdentity"] is None
         return f"{of_name(kind, name)}{' given up' * given_up}"
+    if "suspend" in patch["spec"]:
+        return f"{kind.kind} {'suspend' if patch['spec']['suspend'] else 'resume'}"
     return f"{kind.kind} {'cancel' if 'cancelRequested' in patch['spec'] else 'spec'}"
 
 
@@ -90,6 +92,7 @@ _STATUS = {
     "sealing": "sealing {}",
     "settled": "settled",
     "attempt": "attempt",
+    "webhooks": "webhooks",
     "counts": "progress",
     "gpuSeconds": "progress",
     "jobUid": "job",

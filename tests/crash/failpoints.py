@@ -1,9 +1,9 @@
 """Name every effect that a role has on the outside, and die there on demand.
 
-All effects go through three ports: the bucket, the cluster and the model client. What stands here is put around the
-ports and tells a `Watch` of each effect: before it, in the middle of a stream, and when it is done but its answer has
-not reached the role. In a process (`Failpoints`) the watch writes a line of the trace, which outlives a SIGKILL, and
-dies if the failpoint is armed. The product knows nothing of this.
+All effects go through four ports: the bucket, the cluster, the model client and what posts webhooks. What stands here
+is put around the ports and tells a `Watch` of each effect: before it, in the middle of a stream, and when it is done
+but its answer has not reached the role. In a process (`Failpoints`) the watch writes a line of the trace, which
+outlives a SIGKILL, and dies if the failpoint is armed. The product knows nothing of this.
 """
 
 import asyncio
@@ -19,6 +19,9 @@ from uuid import uuid4
 
 from nightshift_crds.bucket.port import Bucket, ObjectInfo
 from nightshift_crds.cluster.port import Change, Cluster, Kind, Manifest, Page, Propagation, Selector
+from nightshift_operator.facts import Answer as WebhookAnswer
+from nightshift_operator.poster import Poster
+from nightshift_operator.webhooks import Endpoint, WebhookEvent
 from nightshift_processor.client import Answer, ModelClient
 from tests.crash import effects
 
@@ -211,6 +214,20 @@ class WatchedClient:
         finally:
             during.cancel()
         self._watch("model.post", Moment.AFTER, about)
+        return answer
+
+
+class WatchedPoster:
+    """What posts webhooks, over another one, watched."""
+
+    def __init__(self, inner: Poster, watch: Watch) -> None:
+        self._inner = inner
+        self._watch = watch
+
+    async def post(self, endpoint: Endpoint, event: WebhookEvent) -> WebhookAnswer:
+        self._watch("webhook.post", Moment.BEFORE)
+        answer = await self._inner.post(endpoint, event)
+        self._watch("webhook.post", Moment.AFTER)
         return answer
 
 

@@ -32,6 +32,7 @@ from nightshift_crds.names import IdKind, Step
 from tests.crash import zygote as zygotes
 from tests.crash.failpoints import DIR_VARIABLE
 from tests.e2e.installation import ENDS, KEY, MODEL, wait_until
+from tests.receiver import Receiver
 
 NAMESPACE = "default"
 CONCURRENCY = 4
@@ -140,8 +141,12 @@ class Rig:
     environ: dict[str, str]
     listener: socket.socket
     user: User
+    receiver: Receiver | None = None
+    """Who is told of the end of batches, in installations that tell."""
     ended: list[tuple[str, int]] = field(default_factory=list)
     """What ended, and how, before it was started again."""
+    when_begun: Callable[[], None] = lambda: None
+    """What a story calls that goes on from something it must have made before: what follows is what it is about."""
     _lines: list[dict[str, Any]] = field(default_factory=list)
     _read: int = 0
     _processors: dict[int, tuple[str, str]] = field(default_factory=dict)

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from standardwebhooks import Webhook
+
 from nightshift_crds import names
 from nightshift_crds.cluster.port import (
     BATCH_JOB,
@@ -30,12 +32,15 @@ from nightshift_crds.cluster.port import (
 from nightshift_crds.errors import Missing
 from nightshift_crds.lines import CHAT
 from nightshift_crds.names import IdKind, ResultKind, Step
-from tests.crash.audit import Ended, find_wrong_batch
+from tests.crash.audit import Ended, count_begun, find_wrong_batch
 from tests.crash.rig import CONCURRENCY, NAMESPACE, Rig, resource_of
 from tests.e2e.installation import a_chat_line, wait_until
+from tests.receiver import SECRET
 
 LONG_AGO_S = 7 * 86_400
 URI_FOLDER = "inputs"
+CLOSED = "/closed"
+"""Where a receiver of webhooks says that it wants no more."""
 
 
 def rows_of(*words: str) -> list[str]:
@@ -53,12 +58,13 @@ SLOW = ("slow:30",) * CONCURRENCY
 """As many as there may be in flight: whatever stands behind them never runs."""
 
 
-def finish(rig: Rig, batch_id: str, rows: list[str], status: str) -> None:
+def finish(rig: Rig, batch_id: str, rows: list[str], status: str, taken: int = 0) -> None:
     """Wait for the end of a batch, audit it, and wait until nothing is left to do for it."""
     batch = rig.user.wait(batch_id)
     assert batch["status"] == status, batch
     content = rig.user.content
-    ended = Ended(rig.user.shown[batch_id], rows, content(batch["output_file_id"]), content(batch["error_file_id"]))
+    output, error = content(batch["output_file_id"]), content(batch["error_file_id"])
+    ended = Ended(rig.user.shown[batch_id], rows, output, error, taken)
     assert find_wrong_batch(ended) == []
     wait_until(lambda: _find(rig, BATCH_JOB, _name_of(rig, batch_id))["status"].get("settled"), "the batch to settle")
 
@@ -122,6 +128,29 @@ def refused(rig: Rig) -> None:
     finish(rig, rig.user.create(rig.user.upload(b"not a line\n")), [], "failed")
 
 
+def rerun(rig: Rig) -> None:
+    """A batch is run again of which some lines had failed; they alone are sent."""
+    rows = rows_of(*PLAIN, "fail-once:400", "fail-once:400", "fail-once:400 slow:0.25", "fail:400")
+    origin = rig.user.create(rig.user.upload(lines_of(rows)))
+    finish(rig, origin, rows, "completed")
+    rig.when_begun()
+    before = len(rig.trace())
+    again = rig.user.ask("POST", f"batches/{origin}/rerun", {}, **{"Idempotency-Key": uuid4().hex})["id"]
+    finish(rig, again, rows, "completed", taken=len(PLAIN))
+    assert set(count_begun(rig.trace()[before:])) == set(rows[len(PLAIN) :])
+
+
+def suspended(rig: Rig) -> None:
+    rows = rows_of("row", "row", "slow:3")
+    batch_id = rig.user.create(rig.user.upload(lines_of(rows)))
+    rig.user.wait(batch_id, lambda batch: batch["request_counts"]["completed"] >= 2)
+    rig.user.ask("POST", f"batches/{batch_id}/suspend")
+    job = names.job_name(_find(rig, BATCH_JOB, resource_of(batch_id))["metadata"]["uid"], Step.RUN, 1)
+    wait_until(lambda: _is_gone(rig, JOB, job), "the Job to go")
+    rig.user.ask("POST", f"batches/{batch_id}/resume")
+    finish(rig, batch_id, rows, "completed")
+
+
 def inspected(rig: Rig) -> None:
     """A batch over an object that somebody has put into the bucket, as kubectl creates it."""
     rows = rows_of(*PLAIN)
@@ -163,6 +192,20 @@ def lost(rig: Rig) -> None:
     for pid in reversed(node):
         os.kill(pid, signal.SIGCONT)
     finish(rig, batch_id, rows, "cancelled")
+
+
+def told(rig: Rig) -> None:
+    """Two endpoints want to know of an end; one of them wants no more."""
+    batch_id = rig.user.create(rig.user.upload(b"not a line\n"))
+    finish(rig, batch_id, [], "failed")
+    assert rig.receiver is not None
+    heard = [heard for heard in rig.receiver.heard if heard.event["data"]["id"] == batch_id]
+    assert {each.path for each in heard} == {"/hook", CLOSED}
+    assert len({each.id for each in heard}) == 1
+    for each in heard:
+        assert Webhook(SECRET).verify(each.body, each.headers)["type"] == "batch.failed"
+    deliveries = _find(rig, BATCH_JOB, _name_of(rig, batch_id))["status"]["webhooks"]
+    assert {d["name"]: d["state"] for d in deliveries} == {"billing": "Delivered", "closed": "GivenUp"}
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -279,6 +322,8 @@ def _add_old_objects(rig: Rig) -> list[str]:
         names.progress_key(uid, 0, 0),
         names.manifest_key(uid),
         names.verdict_key(uid),
+        names.rest_key(uid),
+        names.reused_key(uid),
         names.idempotency_key(NAMESPACE, uid),
         names.session_key(NAMESPACE, upload),
         names.outcome_key(NAMESPACE, upload),

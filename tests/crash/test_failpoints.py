@@ -6,18 +6,29 @@ Each time one process dies at one point, is started again, the story is told to 
 import inspect
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.cluster.port import Cluster
+from nightshift_operator.poster import Poster
 from nightshift_processor.client import ModelClient
 from tests.crash.audit import find_unexplained, find_wrong_asks
 from tests.crash.conftest import Rigs
-from tests.crash.failpoints import Moment, WatchedBucket, WatchedClient, WatchedCluster, arm, disarm, slug
+from tests.crash.failpoints import (
+    Moment,
+    WatchedBucket,
+    WatchedClient,
+    WatchedCluster,
+    WatchedPoster,
+    arm,
+    disarm,
+    slug,
+)
 from tests.crash.rig import CONCURRENCY, Rig
 from tests.crash.stories import Story
-from tests.crash.table import EFFECTS, FENCED, STORIES, moments_of, rig_of
+from tests.crash.table import CONTINUED, EFFECTS, FENCED, STORIES, moments_of, rig_of
 from tests.e2e.installation import Stub
 
 READS = {"url", "get", "read", "head", "checksum", "list", "watch"}
@@ -51,7 +62,12 @@ def name_of(value: object) -> str:
 
 
 def test_no_call_of_a_port_escapes_the_watch() -> None:
-    for port, watched in ((Bucket, WatchedBucket), (Cluster, WatchedCluster), (ModelClient, WatchedClient)):
+    for port, watched in (
+        (Bucket, WatchedBucket),
+        (Cluster, WatchedCluster),
+        (ModelClient, WatchedClient),
+        (Poster, WatchedPoster),
+    ):
         calls = {name for name, _ in inspect.getmembers(port) if not name.startswith("_")}
         assert calls <= READS | WATCHED, "is it a read or an effect?"
         assert calls == {name for name, _ in inspect.getmembers(watched) if not name.startswith("_")}
@@ -75,9 +91,12 @@ def test_a_role_may_be_killed_at(rigs: Rigs, stub: Stub, effect: str, moment: Mo
     rig = rigs(rig_of(story))
     fired = rig.folder / "fired" / slug(effect, moment)
     fired.unlink(missing_ok=True)
-    arm(rig.folder, effect, moment)
+    rig.when_begun = partial(arm, rig.folder, effect, moment)
+    if story not in CONTINUED:
+        rig.when_begun()
     try:
         tell(story, rig, stub)
     finally:
         disarm(rig.folder, effect, moment)
+        rig.when_begun = lambda: None
     assert fired.exists(), f"{name_of(story)} does not reach it"

@@ -5,8 +5,9 @@ exception that nobody catches, and whoever it has hit makes no further effect; a
 """
 
 import asyncio
+import json
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.cluster import open_cluster
@@ -28,19 +29,22 @@ from nightshift_crds.models import BatchJob
 from nightshift_operator.apply import Applier
 from nightshift_operator.budget import Budget
 from nightshift_operator.controller import Controller, Key
+from nightshift_operator.courier import Courier, Endpoints
 from nightshift_operator.observe import Observer
 from nightshift_operator.queue import WorkQueue
 from nightshift_operator.settings import Settings
 from nightshift_operator.view import Policy
+from nightshift_processor.inspect import inspect
 from nightshift_processor.run import run
 from nightshift_processor.seal import seal
-from nightshift_processor.settings import RunSettings, SealSettings
+from nightshift_processor.settings import InspectSettings, RunSettings, SealSettings
 from tests.api.harness import Api, json_of, open_api
 from tests.builders import NAMESPACE, a_model_manifest
 from tests.crash.audit import Ended, find_wrong_batch
 from tests.crash.failpoints import Moment, WatchedBucket, WatchedCluster
 from tests.crash.stories import lines_of
 from tests.e2e.installation import ENDS, MODEL
+from tests.operator.world import Receivers
 from tests.stub_model import StubModel
 
 WINDOW_S = 3_600
@@ -84,6 +88,9 @@ class Known:
     is_cancelled: bool = False
     is_late: bool = False
     shown: list[Any] = field(default_factory=list)
+    taken: int = 0
+    """Rows that it has taken over from the batch that it runs again."""
+    reruns: "list[Known]" = field(default_factory=list)
 
     @property
     def status(self) -> str:
@@ -106,18 +113,20 @@ class Town:
     stub: StubModel
     settings: Settings
     api_mortal: Mortal
-    durable: set[str] = field(default_factory=set)
+    durable: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By batch."""
     excuses: Counter[str] = field(default_factory=Counter)
-    """How often a row may be asked again: once for each run that ended before the row was durable."""
+    """How often a row may be asked again: once for each run that ended before the row was durable, and each rerun."""
 
     async def reconcile(self, mortal: Mortal) -> None:
         """Make one pass of a new operator over every batch."""
         cluster, bucket = WatchedCluster(self.cluster, mortal), WatchedBucket(self.api.bucket, mortal)
         seconds = lambda: self.api.clock().timestamp()  # noqa: E731 - one clock for all
         window = timedelta(seconds=WINDOW_S)
+        courier = Courier(Endpoints(None), Receivers(), 1, lambda *_: None)
         controller = Controller(
-            observer=Observer(cluster, bucket, window, (), self.settings.gpu_label),
-            applier=Applier(cluster, bucket, self.settings, Budget(1_000, seconds)),
+            observer=Observer(cluster, bucket, window, (), self.settings.gpu_label, courier),
+            applier=Applier(cluster, bucket, self.settings, Budget(1_000, seconds), courier),
             policy=Policy.of(self.settings),
             queue=WorkQueue(seconds),
             now=self.api.clock,
@@ -137,6 +146,8 @@ class Town:
         bucket = WatchedBucket(self.api.bucket, mortal)
         if container["args"] == ["seal"]:
             exit_code = await seal(SealSettings.load(environ), bucket)
+        elif container["args"] == ["inspect"]:
+            exit_code = await inspect(InspectSettings.load(environ), bucket)
         else:
             exit_code = await self._run(RunSettings.load(environ), bucket, mortal, stops=stops)
         assert exit_code in {Exit.DONE, Exit.INTERRUPTED}
@@ -157,9 +168,10 @@ class Town:
             return await running
         finally:
             asked = {row for row, times in self.stub.asked.items() if times > before[row]}
-            assert not asked & self.durable, "what is durable is not asked again"
-            self.durable |= mortal.durable
-            self.excuses.update(asked - self.durable)
+            durable = self.durable[loaded.batch_uid]
+            assert not asked & durable, "what is durable is not asked again"
+            durable |= mortal.durable
+            self.excuses.update(asked - durable)
 
 
 def died(error: BaseException) -> bool:
@@ -270,6 +282,22 @@ class Lives(RuleBasedStateMachine):
             assert answer.status_code == 409
             assert not batch.is_cancelled, "what was accepted stays accepted"
 
+    @rule(target=batches, batch=batches, dies_at=st.none() | st.integers(0, 2), moment=MOMENT)
+    def rerun(self, batch: Known, dies_at: int | None, moment: Moment) -> Any:
+        self.look()
+        headers = {"Idempotency-Key": f"key {len(self._known)}"}
+        answer = self._ask(dies_at, moment, "POST", f"batches/{batch.id}/rerun", headers=headers)
+        if answer.status_code == 409:
+            assert answer.json()["error"]["code"] or batch.status not in ENDS
+            return multiple()
+        taken = {json.loads(line)["custom_id"] for line in self._content(batch, "output").splitlines()}
+        assert len(taken) < len(batch.rows)
+        self._town.excuses.update(set(batch.rows) - taken)
+        new = Known(json_of(answer, 200)["id"], batch.file_id, batch.rows, is_late=self._is_late, taken=len(taken))
+        batch.reruns.append(new)
+        self._known.append(new)
+        return new
+
     @rule()
     def expire(self) -> None:
         self._town.api.clock.advance(seconds=WINDOW_S + 60)
@@ -281,8 +309,11 @@ class Lives(RuleBasedStateMachine):
     def delete(self, batch: Known, dies_at: int | None, moment: Moment) -> None:
         self.look()
         answer = self._ask(dies_at, moment, "DELETE", f"files/{batch.file_id}")
-        if batch.status in ENDS:
+        needed = [user for known in self._known if known.file_id == batch.file_id for user in [known, *known.reruns]]
+        if all(user.status in ENDS for user in needed):
             assert answer.status_code in {200, 404}
+        elif batch.status in ENDS:
+            assert answer.status_code in {200, 404, 409}, "a rerun may hold it, until it has what it needs"
         else:
             assert answer.status_code == 409, "a batch that has not ended holds its input"
 
@@ -298,6 +329,17 @@ class Lives(RuleBasedStateMachine):
         if jobs:
             mortal = Mortal(dies_at, moment)
             self._mortally(self._town.work(jobs[which % len(jobs)], mortal, stops=stops))
+
+    @rule()
+    def wait(self) -> None:
+        """Let everything go on undisturbed for a while: else few batches would come to an end that can be run again."""
+        for _ in range(6):
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._do(self._town.reconcile(Mortal()))
+        for job in self._do(self._town.jobs()):
+            self._do(self._town.work(job, Mortal()))
 
     # what must be true
 
@@ -321,15 +363,14 @@ class Lives(RuleBasedStateMachine):
 
     def _live_to_the_end(self) -> None:
         for _ in range(PASSES):
-            self._do(self._town.reconcile(Mortal()))
-            for job in self._do(self._town.jobs()):
-                self._do(self._town.work(job, Mortal()))
+            self._go_on()
             if self._do(self._all_settled()):
                 break
         self.look()
         for batch in self._known:
             assert batch.status in batch.ends(), batch
-            ended = Ended(batch.shown, batch.rows, self._content(batch, "output"), self._content(batch, "error"))
+            output, error = self._content(batch, "output"), self._content(batch, "error")
+            ended = Ended(batch.shown, batch.rows, output, error, batch.taken)
             assert find_wrong_batch(ended) == []
         for row, times in self._town.stub.asked.items():
             assert times <= 1 + self._town.excuses[row], row

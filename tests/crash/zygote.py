@@ -29,6 +29,7 @@ from tests.crash.failpoints import (
     WatchedBucket,
     WatchedClient,
     WatchedCluster,
+    WatchedPoster,
     opening_watched,
 )
 
@@ -138,6 +139,8 @@ def _load_roles() -> dict[str, Callable[[], None]]:
 
     run: Any = nightshift_processor.run
     run.open_client = opening_watched(run.open_client, WatchedClient, _watch)
+    operator: Any = nightshift_operator.main
+    operator.open_poster = opening_watched(operator.open_poster, WatchedPoster, _watch)
     processes: Any = nightshift_cli.local.processes
     processes.start = _start_pod
     return {

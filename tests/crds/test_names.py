@@ -157,8 +157,12 @@ def test_the_order_of_keys_is_the_order_of_slices_and_records() -> None:
 
 def test_what_a_batch_writes_lies_below_its_prefix_and_scratch_is_all_but_what_is_kept() -> None:
     prefix = names.batch_prefix(BATCH_UID)
-    scratch = [names.record_key(BATCH_UID, 3, 4), names.progress_key(BATCH_UID, 3, 4)]
-    kept = [names.manifest_key(BATCH_UID), names.verdict_key(BATCH_UID)]
+    scratch = [
+        names.record_key(BATCH_UID, 3, 4),
+        names.progress_key(BATCH_UID, 3, 4),
+        names.reused_key(BATCH_UID),
+    ]
+    kept = [names.manifest_key(BATCH_UID), names.verdict_key(BATCH_UID), names.rest_key(BATCH_UID)]
     assert all(key.startswith(prefix) for key in scratch + kept)
     assert [key for key in scratch + kept if key.startswith(names.scratch_prefixes(BATCH_UID))] == scratch
     assert scratch[0].startswith(names.log_prefix(BATCH_UID, 3))

@@ -31,19 +31,19 @@ def schemathesis() -> Path:
 
 
 def prepare(installation: Installation) -> dict[str, Any]:
-    """Make objects of every kind, among them a batch that does not end by itself; gives their ids."""
+    """Make objects of every kind, among them batches that do not end by themselves or can be run again."""
     client = installation.client()
-    prompts = [f"fuzz {n}" for n in range(40)] + ["slow:3000"]
+    prompts = [f"fuzz {n}" for n in range(40)] + ["fail:400 fuzz", "slow:3000"]
     files = [client.files.create(file=("a.jsonl", a_chat_line("a", p)), purpose="batch").id for p in prompts]
     batches = [
         client.batches.create(input_file_id=file, endpoint="/v1/chat/completions", completion_window="24h")
-        for file in files[-3:]
+        for file in files[-4:]
     ]
     uploads = [
         client.uploads.create(bytes=2, filename="a.jsonl", mime_type="text/jsonl", purpose="batch") for _ in range(20)
     ]
     ended = [installation.wait(batch.id) for batch in batches[:-1]]
-    results = [str(batch.output_file_id) for batch in ended]
+    results = [str(batch.output_file_id or batch.error_file_id) for batch in ended]
     parts = [client.uploads.parts.create(upload.id, data=b"{}").id for upload in uploads]
     return {
         "files": files + results,

@@ -22,7 +22,7 @@ def model() -> Iterator[None]:
 
 @pytest.mark.parametrize("page", SESSIONS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_commands_of_a_page_work_as_printed(page: Path, model: None, tmp_path: Path) -> None:
-    (tmp_path / "my_batch_input.jsonl").write_bytes(chat_lines(["one", "two"], "llama3.2:1b")[0])
+    (tmp_path / "my_batch_input.jsonl").write_bytes(chat_lines(["one", "two", "fail:400"], "llama3.2:1b")[0])
     with shell(tmp_path, {"PATH": f"{BIN}:{os.environ['PATH']}"}) as session:
         for fence in SESSIONS[page]:
             session.run(fence)

@@ -51,6 +51,9 @@ CALLS: dict[IdKind, dict[str, Call]] = {
     IdKind.BATCH: {
         "get a batch": lambda client, id_: client.get(f"batches/{id_}"),
         "cancel a batch": lambda client, id_: client.post(f"batches/{id_}/cancel"),
+        "run a batch again": lambda client, id_: client.post(f"batches/{id_}/rerun"),
+        "suspend a batch": lambda client, id_: client.post(f"batches/{id_}/suspend"),
+        "resume a batch": lambda client, id_: client.post(f"batches/{id_}/resume"),
         "get a batch as a file": lambda client, id_: client.get(f"files/{id_}"),
     },
     IdKind.UPLOAD: {

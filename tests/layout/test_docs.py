@@ -9,6 +9,7 @@ import pytest
 from nightshift_api.settings import Settings as ApiSettings
 from nightshift_cli.check import CheckSettings
 from nightshift_cli.local.runner import RunnerSettings
+from nightshift_cli.main import PROGRAM as CLI
 from nightshift_crds.settings import PREFIX, Settings
 from nightshift_operator.settings import Settings as OperatorSettings
 from nightshift_processor.settings import InspectSettings, RunSettings, SealSettings
@@ -76,6 +77,7 @@ def test_every_target_that_a_page_names_is_in_the_makefile(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_variable_that_a_page_names_is_a_setting(page: Path) -> None:
     known = {f"{PREFIX}{name.upper()}" for role in ROLES for name in role.model_fields}
+    known |= {name for option in CLI.options for name in option.envvar or ()}
     known.add("NIGHTSHIFT_TEST_KUBECONFIG")  # the tests' own
     named = set(re.findall(rf"\b{PREFIX}[A-Z0-9_]*[A-Z0-9]\b", page.read_text()))
     assert named - known == set()

@@ -29,6 +29,7 @@ from nightshift_operator.decisions import (
     DeleteJob,
     DropResultFile,
     Event,
+    EventReason,
     FinishResultFile,
     ForceDeletePod,
     PurgeScratch,
@@ -212,7 +213,7 @@ async def test_what_a_crash_interrupts_is_finished_by_the_next_try(
     await world.log(key, RecordKind.PART, completed=1, failed=0)
     before = await seen(world, key)
     status = before.batch.status.model_copy(update={"attempt": 7})
-    decision = Decision(actions, status, Event("Told", "once"))
+    decision = Decision(actions, status, Event(EventReason.IN_PROGRESS, "once"))
     for calls in range(20):
         with suppress(Crash, Stale):
             await world.operator(Fuse(calls, loses_answer)).applier.apply(before, decision)
@@ -230,7 +231,9 @@ async def test_of_two_operators_that_saw_the_same_one_writes_and_the_other_is_to
     before = await seen(world, key)
     decisions = [
         Decision(
-            (CreateJob(Step.RUN, a_model()),), before.batch.status.model_copy(update={"attempt": n}), Event("Won", "")
+            (CreateJob(Step.RUN, a_model()),),
+            before.batch.status.model_copy(update={"attempt": n}),
+            Event(EventReason.RETRYING, ""),
         )
         for n in (2, 3)
     ]
@@ -239,7 +242,7 @@ async def test_of_two_operators_that_saw_the_same_one_writes_and_the_other_is_to
     [winner] = [n for n, result in zip((2, 3), results, strict=True) if result is None]
     assert sum(isinstance(result, Stale) for result in results) == 1
     assert (await world.batch(key)).status.attempt == winner
-    assert (await world.events()).count("Won") == 1
+    assert (await world.events()).count("Retrying") == 1
     assert len(await world.all(JOB)) == 1
 
 
@@ -266,7 +269,7 @@ async def test_a_cancel_that_came_while_an_end_was_decided_is_not_overwritten(wo
 async def test_a_status_that_is_not_new_is_neither_written_nor_told(world: World, key: Key) -> None:
     batch = await world.batch(key)
     told = await world.events()
-    await do(world, key, status=batch.status, event=Event("Again", ""))
+    await do(world, key, status=batch.status, event=Event(EventReason.IN_PROGRESS, ""))
     assert (await world.batch(key)).metadata.resource_version == batch.metadata.resource_version
     assert await world.events() == told
 

@@ -3,6 +3,7 @@
 What follows from which situation is in the files beside: `test_validating`, `test_running`, `test_ending`.
 """
 
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise, product
@@ -144,7 +145,7 @@ def test_every_status_is_one_that_the_cluster_admits_after_the_one_before(seen: 
 def test_a_terminal_phase_is_never_left(seen: Observed, now: datetime) -> None:
     if is_terminal(seen.batch.phase):
         status = written(seen, now)
-        assert status == seen.batch.status.model_copy(update={"settled": status.settled})
+        assert status == seen.batch.status.model_copy(update={"settled": status.settled, "webhooks": status.webhooks})
 
 
 @given(observations(), moments)
@@ -236,6 +237,14 @@ def test_a_terminal_batch_says_so_in_its_conditions_and_only_completed_is_comple
     said = {condition.type: condition.status for condition in status.conditions}
     assert said[Kind.PROGRESSING] == "False"
     assert said[Kind.COMPLETE] == ("True" if status.phase is Phase.COMPLETED else "False")
+
+
+@given(observations(), moments)
+def test_whatever_people_are_told_is_a_sentence(seen: Observed, now: datetime) -> None:
+    decision = decided(seen, now)
+    told = [condition.message for condition in (decision.status or seen.batch.status).conditions]
+    for message in [*told, *([decision.event.message] if decision.event else [])]:
+        assert re.fullmatch(r"(?s)[A-Z0-9].* .*[^.]\.", message), message
 
 
 @given(observations(), moments)

@@ -10,6 +10,7 @@ from nightshift_crds.lifecycle import Phase, Sealing
 from nightshift_crds.models import BatchJobStatus
 from nightshift_crds.names import ResultKind, Step
 from nightshift_crds.records import BatchManifest
+from nightshift_operator.conditions import Kind, Reason
 from nightshift_operator.decide import decide
 from nightshift_operator.decisions import (
     CreateJob,
@@ -19,7 +20,8 @@ from nightshift_operator.decisions import (
     FinishResultFile,
     PurgeScratch,
 )
-from nightshift_operator.facts import Job, JobState, Observed
+from nightshift_operator.facts import Job, JobState, Observed, Pod, Trouble
+from nightshift_operator.view import INTERNAL
 from tests.builders import T0, timestamp
 from tests.operator.builders import LATE, NOW, POLICY, a_job, a_manifest, a_status, observed, sealed
 
@@ -138,8 +140,57 @@ def test_a_seal_job_is_made_once_no_processor_can_be_at_work(
 @pytest.mark.parametrize(("phase", "reason", "_end"), SEALED_AS)
 def test_a_seal_job_that_works_or_is_going_is_waited_for(phase: Phase, reason: Sealing, _end: Phase, seal: Job) -> None:
     decision = decided(sealing(phase, reason, seal=seal))
-    assert (decision.status, decision.actions) == (None, ())
+    assert decision.actions == ()
     assert decision.requeue_after_s
+    assert (decision.status or BatchJobStatus()).phase in {None, phase}
+
+
+def test_a_seal_job_that_cannot_start_says_why_and_no_longer_once_it_works() -> None:
+    stuck = a_job(Step.SEAL, pods=(Pod("p", "u", trouble=Trouble.NO_NODE, message="No node."),))
+    status = status_of(decided(sealing(Phase.FINALIZING, Sealing.COMPLETED, seal=stuck)))
+    assert said(status) == ("False", Reason.NO_NODE, "No node.")
+    after_it = observed(status=status.dump(), seal=a_job(Step.SEAL))
+    works = status_of(decided(after_it))
+    assert said(works) == ("True", Reason.SEALING, "The batch ends as completed; a Job makes its result files.")
+    assert decided(observed(status=works.dump(), seal=a_job(Step.SEAL))).status is None
+
+
+def said(status: BatchJobStatus) -> tuple[str, str, str]:
+    [condition] = [condition for condition in status.conditions if condition.type == Kind.PROGRESSING]
+    return condition.status, condition.reason, condition.message
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason", "words"),
+    [
+        (Phase.FINALIZING, Sealing.COMPLETED, "8 of 10 lines completed, 2 failed."),
+        (
+            Phase.IN_PROGRESS,
+            Sealing.EXPIRED,
+            "The window has passed; what ran is kept: 8 of 10 lines completed, 2 failed.",
+        ),
+        (
+            Phase.CANCELLING,
+            Sealing.CANCELLED,
+            "The batch was cancelled; what ran is kept: 8 of 10 lines completed, 2 failed.",
+        ),
+        (
+            Phase.IN_PROGRESS,
+            Sealing.FAILED,
+            "The batch could not go on; what ran is kept: 8 of 10 lines completed, 2 failed. The input changed.",
+        ),
+    ],
+)
+def test_an_end_says_why_and_what_there_is(phase: Phase, reason: Sealing, words: str) -> None:
+    errors = {"errors": [{"code": "invalid_request", "message": "The input changed."}]} if reason == "failed" else {}
+    decision = decided(sealing(phase, reason, status=errors, sealed=sealed(a_manifest(reason))))
+    assert decision.event
+    assert decision.event.message == words
+    internal = sealing(phase, reason, status={"errors": [INTERNAL.dump()]}, sealed=sealed(a_manifest(reason)))
+    event = decided(internal).event
+    assert event
+    assert ("The condition Scheduled says why." in event.message) == (reason is Sealing.FAILED)
+    assert said(status_of(decision))[2] == words
 
 
 @pytest.mark.parametrize(("phase", "reason", "end"), SEALED_AS)
@@ -209,6 +260,7 @@ def test_a_manifest_that_does_not_add_up_fails_the_batch_and_keeps_everything(ma
     assert kept == list(manifest.files)
     assert decision.event
     assert decision.event.warning
+    assert "What was sealed does not add up" in decision.event.message
 
 
 def test_a_manifest_that_does_not_add_up_does_not_undo_a_cancel() -> None:

@@ -69,7 +69,6 @@ async def test_an_input_of_another_namespace_is_not_there(world: World, key: Key
     [
         ({"uri": "{bucket}/shared/a/in.jsonl"}, "shared/a/in.jsonl"),
         ({"uri": "{bucket}/openai/files/in.jsonl"}, None),
-        ({"rerunOf": "another"}, None),
         ({"fileId": NO_UUID}, f"openai/files/{NO_UUID}.jsonl"),
     ],
 )

@@ -195,6 +195,12 @@ def test_a_pod_has_its_gpus_from_its_start_to_the_end_of_its_last_container(
 NO_GPU = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. no new claims to deallocate."
 UNSCHEDULED = condition("PodScheduled", "False", reason="Unschedulable", message=NO_GPU)
 PULL = 'Back-off pulling image "vllm:none": ErrImagePull: failed to resolve reference "vllm:none": not found'
+NOWHERE = "No node can take the pod, which waits for one that can."
+CHECK = "Check the name of the image, and the Secret that it is pulled with."
+MAKE = "Make what is missing, or correct the HostedModel."
+MORE = "Raise NIGHTSHIFT_PROCESSOR_MEMORY of the operator."
+RAISE = "Raise it in spec.server.resources of the HostedModel."
+LOG = "The log of its container says why."
 NO_SECRET = 'secret "keys" not found'
 ROOT = "container has runAsNonRoot and image will run as root"
 KILLED = {"exitCode": 137, "reason": "OOMKilled", "startedAt": "2026-11-23T09:00:00Z"}
@@ -222,72 +228,77 @@ def beside(model: dict[str, Any], *processor: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("status", "trouble", "words"),
     [
-        ({"conditions": [UNSCHEDULED]}, Trouble.NO_NODE, NO_GPU),
+        ({"conditions": [UNSCHEDULED]}, Trouble.NO_NODE, f"{NOWHERE} The scheduler says: {NO_GPU}"),
         (
             {"conditions": [condition("PodScheduled", "False", reason="SchedulingGated", message="gated")]},
             Trouble.NO_NODE,
-            "gated",
+            f"{NOWHERE} The scheduler says: gated.",
         ),
+        ({"conditions": [condition("PodScheduled", "False")]}, Trouble.NO_NODE, NOWHERE),
         (
             {"containerStatuses": [a_container(**waiting("ImagePullBackOff", PULL))]},
             Trouble.IMAGE_PULL,
-            f"The processor cannot start: ImagePullBackOff: {PULL}",
+            f"The processor cannot start: ImagePullBackOff: {PULL}. {CHECK}",
         ),
         (
             {"containerStatuses": [a_container(**waiting("CreateContainerConfigError", NO_SECRET))]},
             Trouble.MISCONFIGURED,
-            f"The processor cannot start: CreateContainerConfigError: {NO_SECRET}",
+            f"The processor cannot start: CreateContainerConfigError: {NO_SECRET}. {MAKE}",
         ),
         (
             {"containerStatuses": [a_container(terminated=KILLED)]},
             Trouble.OUT_OF_MEMORY,
-            "The processor was killed: it needs more memory than its limit.",
+            f"The processor was killed: it needs more memory than its limit. {MORE}",
         ),
         (
             beside(a_model_container(waiting("ErrImagePull", PULL))),
             Trouble.IMAGE_PULL,
-            f"The model server cannot start: ErrImagePull: {PULL}",
+            f"The model server cannot start: ErrImagePull: {PULL}. {CHECK}",
         ),
         (
             beside(a_model_container(waiting("InvalidImageName"))),
             Trouble.IMAGE_PULL,
-            "The model server cannot start: InvalidImageName.",
+            f"The model server cannot start: InvalidImageName. {CHECK}",
         ),
         (
             beside(a_model_container(waiting("CreateContainerConfigError", ROOT))),
             Trouble.MISCONFIGURED,
-            f"The model server cannot start: CreateContainerConfigError: {ROOT}",
+            f"The model server cannot start: CreateContainerConfigError: {ROOT}. {MAKE}",
         ),
-        (beside(a_model_container(RUNNING)), Trouble.MODEL_LOADING, "The model server is loading its model."),
+        (
+            beside(a_model_container(RUNNING)),
+            Trouble.MODEL_LOADING,
+            "The model server is loading its model; it has spec.server.startupSeconds for it.",
+        ),
         (
             beside(a_model_container({"terminated": DIED})),
             Trouble.MODEL_CRASHED,
-            "The model server ended with exit code 1 or did not answer in time; it was started again 0 times.",
+            f"The model server ended with exit code 1 or did not answer in time; it was started again 0 times. {LOG}",
         ),
         (
             beside(a_model_container(BACK_OFF, last=DIED, restartCount=1)),
             Trouble.MODEL_CRASHED,
-            "The model server ended with exit code 1 or did not answer in time; it was started again 1 time.",
+            f"The model server ended with exit code 1 or did not answer in time; it was started again 1 time. {LOG}",
         ),
         (
             beside(a_model_container(RUNNING, last=DIED, restartCount=3)),
             Trouble.MODEL_CRASHED,
-            "The model server ended with exit code 1 or did not answer in time; it was started again 3 times.",
+            f"The model server ended with exit code 1 or did not answer in time; it was started again 3 times. {LOG}",
         ),
         (
             beside(a_model_container(BACK_OFF, last=KILLED, restartCount=2)),
             Trouble.OUT_OF_MEMORY,
-            "The model server was killed: it needs more memory than its limit; it was started again 2 times.",
+            f"The model server was killed: it needs more memory than its limit; it was started again 2 times. {RAISE}",
         ),
         (
             beside(a_model_container({"terminated": KILLED})),
             Trouble.OUT_OF_MEMORY,
-            "The model server was killed: it needs more memory than its limit.",
+            f"The model server was killed: it needs more memory than its limit. {RAISE}",
         ),
         (
             beside(a_model_container(BACK_OFF, last=DIED, restartCount=1), a_container(**RUNNING)),
             Trouble.MODEL_CRASHED,
-            "The model server ended with exit code 1 or did not answer in time; it was started again 1 time.",
+            f"The model server ended with exit code 1 or did not answer in time; it was started again 1 time. {LOG}",
         ),
     ],
 )

@@ -229,7 +229,7 @@ def test_a_model_server_that_keeps_dying_costs_an_attempt_and_the_condition_says
     assert (status.attempt, status.failed_attempts) == (2, 1)
     assert scheduled(status) == ("False", Reason.RETRYING)
     assert decision.event
-    assert decision.event.message == "Exit code 1. This is attempt 2."
+    assert decision.event.message == "Exit code 1. Attempt 2 goes on with what is left."
 
 
 def test_a_model_server_that_keeps_dying_fails_its_batch_in_the_end_and_everybody_is_told_why() -> None:
@@ -239,7 +239,10 @@ def test_a_model_server_that_keeps_dying_fails_its_batch_in_the_end_and_everybod
     assert [error.code for error in status.errors] == ["internal_error"]
     assert scheduled(status) == ("False", Reason.MODEL_CRASHED)
     assert decision.event
-    assert (decision.event.warning, decision.event.message) == (True, "Exit code 1.")
+    assert (decision.event.warning, decision.event.message) == (
+        True,
+        "Exit code 1. The batch fails; what ran is kept.",
+    )
 
 
 def test_a_model_server_that_was_started_again_less_often_is_waited_for() -> None:

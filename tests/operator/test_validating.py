@@ -1,6 +1,6 @@
 """VALIDATING, situation by situation: what is compared, what is refused, and what an accepted batch starts with."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from nightshift_crds.names import Step
 from nightshift_operator.conditions import Kind, Reason
 from nightshift_operator.decide import decide
 from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision
-from nightshift_operator.facts import Job, JobState, Observed
+from nightshift_operator.facts import Job, JobState, Observed, Pod, Trouble
 from nightshift_operator.validating import count_slices
 from nightshift_operator.view import Policy
 from tests.builders import FILE_ID, MODEL, a_file, a_model, a_verdict
@@ -118,12 +118,6 @@ def test_an_input_by_a_uri_that_the_namespace_may_not_read_is_refused() -> None:
     assert refusal(observed(spec=BY_URI, input_file=None, input_key=None)) == ("invalid_request", "input_file_id")
 
 
-def test_a_rerun_is_refused_in_words_that_say_that_it_is_not_supported() -> None:
-    seen = observed(spec={"input": {"rerunOf": "batch-1"}}, input_file=None, input_key=None, verdict=None)
-    assert refusal(seen) == ("invalid_request", "input_file_id")
-    assert "not supported" in status_of(decided(seen)).errors[0].message
-
-
 def test_a_model_whose_server_is_started_for_the_batch_lets_it_run() -> None:
     server = a_model(service=None, server={"image": "vllm:1"})
     assert status_of(decided(observed(models=(server,)))).phase is Phase.IN_PROGRESS
@@ -190,7 +184,9 @@ def test_an_input_that_nobody_has_checked_for_the_endpoint_is_inspected(verdict:
 def test_an_inspection_that_works_is_waited_for() -> None:
     decision = decided(unchecked(a_job(Step.INSPECT)))
     assert decision.actions == ()
-    assert decision.requeue_after_s == (DEADLINE - NOW).total_seconds() + 1
+    assert decision.requeue_after_s == POLICY.progress_interval_s
+    late = decided(unchecked(a_job(Step.INSPECT)), DEADLINE - timedelta(seconds=2))
+    assert late.requeue_after_s == 3
 
 
 @pytest.mark.parametrize("job", [None, a_job(Step.INSPECT), a_job(Step.INSPECT, JobState.FAILED, 1)])
@@ -231,3 +227,10 @@ def test_a_batch_whose_input_is_accepted_too_late_is_sealed_with_every_line_expi
 
 def test_a_bad_input_that_is_looked_at_too_late_still_fails() -> None:
     assert refusal(observed(verdict=a_verdict(lines=0)), LATE) == ("empty_file", None)
+
+
+def test_an_inspection_that_cannot_start_says_why() -> None:
+    stuck = a_job(Step.INSPECT, pods=(Pod("p", "u", trouble=Trouble.IMAGE_PULL, message="No such image."),))
+    status = status_of(decided(observed(spec=BY_URI, verdict=None, inspect=stuck)))
+    [condition] = [condition for condition in status.conditions if condition.type == Kind.VALIDATED]
+    assert (condition.status, condition.reason, condition.message) == ("Unknown", Reason.IMAGE_PULL, "No such image.")

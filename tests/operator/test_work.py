@@ -86,7 +86,7 @@ async def test_what_may_pass_is_not_called_a_bug(world: World, key: Key, error: 
 async def test_a_batch_that_is_deleted_in_the_middle_of_a_pass_is_no_bug_either(world: World, key: Key) -> None:
     operator = impatient(world.operator())
     parts = operator.applier
-    raced = Raced(parts.cluster, parts.bucket, parts.settings, parts.progress_budget)
+    raced = Raced(parts.cluster, parts.bucket, parts.settings, parts.progress_budget, parts.courier)
     next_one = await world.add_batch(name="next")
     with capture_logs() as logs:
         async with working(replace(operator, applier=raced), key, next_one, workers=1):

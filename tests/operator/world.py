@@ -45,11 +45,14 @@ from nightshift_crds.records import (
 from nightshift_operator.apply import Applier
 from nightshift_operator.budget import Budget
 from nightshift_operator.controller import Controller, Key
+from nightshift_operator.courier import Courier, Endpoints
+from nightshift_operator.facts import Answer
 from nightshift_operator.observe import Observer
 from nightshift_operator.queue import WorkQueue
 from nightshift_operator.settings import Settings
 from nightshift_operator.sweep import Sweep
 from nightshift_operator.view import Policy
+from nightshift_operator.webhooks import Endpoint, WebhookEvent
 from tests.builders import FILE_ID, NAMESPACE, a_batch_manifest, a_file_manifest, a_model_manifest, a_verdict, timestamp
 
 HERE = Selector(NAMESPACE)
@@ -132,6 +135,27 @@ class Fragile:
                 yield item
 
 
+@dataclass
+class Receivers:
+    """Whoever webhooks are sent to: gives the answers that it was told, by endpoint, and a yes once they run out."""
+
+    answers: dict[str, list[Answer | Exception]] = field(default_factory=dict)
+    heard: list[tuple[str, str]] = field(default_factory=list)
+    """The endpoint and the id of every event that came in."""
+    gate: asyncio.Event | None = None
+    """What is waited for before an answer is given."""
+
+    async def post(self, endpoint: Endpoint, event: WebhookEvent) -> Answer:
+        self.heard.append((endpoint.name, event.id))
+        if self.gate:
+            await self.gate.wait()
+        told = self.answers.get(endpoint.name)
+        answer = told.pop(0) if told else Answer("HTTP 200", is_taken=True)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
 @dataclass(frozen=True)
 class World:
     """One installation and what the test does to it."""
@@ -140,6 +164,7 @@ class World:
     bucket: Bucket
     settings: Settings
     clock: Clock = field(default_factory=Clock)
+    receivers: Receivers = field(default_factory=Receivers)
 
     # the operator
 
@@ -149,11 +174,15 @@ class World:
         bucket = cast("Bucket", Fragile(self.bucket, fuse)) if fuse else self.bucket
         window = timedelta(seconds=self.settings.completion_window_s)
         seconds = lambda: self.clock().timestamp()  # noqa: E731 - one clock for all
+        queue: WorkQueue[Key] = WorkQueue(seconds)
+        endpoints = Endpoints(self.settings.webhooks_file)
+        courier = Courier(endpoints, self.receivers, self.settings.webhook_concurrency, lambda *k: queue.add(Key(*k)))
+        budget = Budget(self.settings.progress_writes_per_s, seconds)
         return Controller(
-            observer=Observer(cluster, bucket, window, self.settings.uri_prefixes, self.settings.gpu_label),
-            applier=Applier(cluster, bucket, self.settings, Budget(self.settings.progress_writes_per_s, seconds)),
+            observer=Observer(cluster, bucket, window, self.settings.uri_prefixes, self.settings.gpu_label, courier),
+            applier=Applier(cluster, bucket, self.settings, budget, courier),
             policy=Policy.of(self.settings),
-            queue=WorkQueue(seconds),
+            queue=queue,
             now=self.clock,
         )
 

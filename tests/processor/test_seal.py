@@ -10,7 +10,7 @@ from nightshift_crds.bucket.port import Bucket, get
 from nightshift_crds.exits import Exit
 from nightshift_crds.lifecycle import Sealing
 from nightshift_crds.names import ResultKind
-from nightshift_crds.records import Claimant, RecordKind
+from nightshift_crds.records import Claimant, RecordKind, decode_manifest
 from nightshift_crds.slicelog import last_end
 from nightshift_processor.seal import seal
 from nightshift_processor.writer import Fenced, SliceLog, SliceWriter, pumping
@@ -102,6 +102,28 @@ async def test_a_batch_of_which_nothing_ran_has_a_row_for_every_line(bucket: Buc
     manifest = await audit(bucket, *ROWS)
     assert (manifest.completed, manifest.failed, set(manifest.files)) == (0, 0, {ResultKind.ERROR})
     assert kinds(await read_log(bucket)) == [CLOSE]
+
+
+@pytest.mark.parametrize("reason", ["completed", "cancelled", "failed"])
+async def test_lines_that_were_taken_over_stand_before_those_that_ran(bucket: Bucket, reason: str) -> None:
+    taken = b'{"custom_id":"old-1"}\n{"custom_id":"old-2"}\n'
+    await bucket.put(names.reused_key(BATCH_UID), taken, create_only=True)
+    await put_input(bucket, CONTENT)
+    await given_log(bucket, 1, 0, 2, ended=True)
+    for _ in range(2):
+        assert await sealed(bucket, reason=reason, reused=2) is Exit.DONE
+    rows = [line["custom_id"] for line in await read_result(bucket, ResultKind.OUTPUT)]
+    assert rows == ["old-1", "old-2", "row-1", "row-0"]
+    manifest = decode_manifest(await get(bucket, names.manifest_key(BATCH_UID)))
+    assert (manifest.completed, manifest.failed, manifest.files[ResultKind.OUTPUT].lines) == (4, 1, 4)
+    assert manifest.usage.input_tokens == 1, "of the rows that ran"
+
+
+async def test_a_rerun_without_a_new_success_has_the_lines_that_it_took_over(bucket: Bucket) -> None:
+    await bucket.put(names.reused_key(BATCH_UID), b'{"custom_id":"old"}\n', create_only=True)
+    await given_log(bucket, 2, 5, ended=True)
+    assert await sealed(bucket, reused=1) is Exit.DONE
+    assert await get(bucket, names.file_key(OUTPUT_ID)) == b'{"custom_id":"old"}\n'
 
 
 async def test_a_failed_batch_keeps_what_ran_and_adds_nothing(bucket: Bucket) -> None:

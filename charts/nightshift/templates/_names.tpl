@@ -55,6 +55,15 @@ app.kubernetes.io/component: processor
 {{- default (printf "%s-api-keys" (include "nightshift.fullname" .)) .Values.apiKeysSecret -}}
 {{- end }}
 
+{{/* The Secret with the endpoints of webhooks; empty if there are none. */}}
+{{- define "nightshift.webhooksSecret" -}}
+{{- if .Values.webhooksSecret -}}
+{{- .Values.webhooksSecret -}}
+{{- else if .Values.webhooks -}}
+{{- include "nightshift.fullname" . }}-webhooks
+{{- end -}}
+{{- end }}
+
 {{- define "nightshift.priorityClass" -}}
 {{- if .Values.priorityClass.name -}}
 {{- .Values.priorityClass.name -}}

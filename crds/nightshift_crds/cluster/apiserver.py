@@ -21,7 +21,15 @@ import structlog
 from kubernetes.aio.client import ApiClient
 
 from nightshift_crds.cluster.port import Manifest
-from nightshift_crds.errors import AlreadyExists, Missing, Refused, Stale, Unavailable
+from nightshift_crds.errors import (
+    AlreadyExists,
+    Denied,
+    Missing,
+    Refused,
+    Stale,
+    Unauthenticated,
+    Unavailable,
+)
 
 _log = structlog.get_logger()
 MERGE_PATCH = "application/merge-patch+json"
@@ -88,6 +96,8 @@ class Reply:
             raise Missing(message)
         if self.is_taken:
             raise AlreadyExists(message)
+        if self.status == HTTPStatus.FORBIDDEN:
+            raise Denied(message)
         raise (Stale if self.is_stale else Refused)(message)
 
 
@@ -136,7 +146,7 @@ class ApiServer:
         """Send a request until it has an answer that stands.
 
         Raises:
-            Unavailable: there is none, however often it was asked.
+            Unavailable: there is none, however often it was asked; `Unauthenticated` if the last said 401.
         """
         repeated = False
         for attempt in range(1, TRIES + 1):
@@ -149,7 +159,8 @@ class ApiServer:
                 repeated = True
             if attempt < TRIES:
                 await asyncio.sleep(delay_s(attempt, headers.get("Retry-After"), random.random()))  # noqa: S311 - jitter
-        raise Unavailable(f"the API server does not answer {call.method} {call.path}: {status or body.decode()}")
+        problem = Unauthenticated if status == HTTPStatus.UNAUTHORIZED else Unavailable
+        raise problem(f"the API server does not answer {call.method} {call.path}: {status or body.decode()}")
 
     async def _try(self, call: Call) -> tuple[int, Mapping[str, str], bytes]:
         try:

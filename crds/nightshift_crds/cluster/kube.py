@@ -10,6 +10,7 @@ import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -291,20 +292,30 @@ def holds(found: Any, asked: Any) -> bool:
 # --- opening ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Kubeconfig:
+    """What a person names on a command line instead of the environment; None is what KUBECONFIG and the file say."""
+
+    path: str | None = None
+    context: str | None = None
+
+
 @asynccontextmanager
-async def open_kube(namespaces: tuple[str, ...], requests_per_s: float) -> AsyncIterator[KubeCluster]:
-    """Talk to the cluster that KUBECONFIG names, or else to that which this pod runs in.
+async def open_kube(
+    namespaces: tuple[str, ...], requests_per_s: float, kubeconfig: Kubeconfig = Kubeconfig()
+) -> AsyncIterator[KubeCluster]:
+    """Talk to the cluster that the arguments or KUBECONFIG name, or else to that which this pod runs in.
 
     Raises:
         Rejected: neither says where the API server is.
     """
     configuration = Configuration()
     try:
-        named = os.environ.get("KUBECONFIG")
-        if "KUBERNETES_SERVICE_HOST" in os.environ and not named:
+        named, context = kubeconfig.path or os.environ.get("KUBECONFIG"), kubeconfig.context
+        if "KUBERNETES_SERVICE_HOST" in os.environ and not (named or context):
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            await load_kube_config(named, client_configuration=configuration)  # type: ignore[no-untyped-call]
+            await load_kube_config(named, context, client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError, TypeError) as error:  # TypeError: of an empty file
         raise Rejected(f"There is no Kubernetes to talk to: {error}") from None
     configuration.connection_pool_maxsize = _CALLS + _WATCHES * len(namespaces)

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from nightshift_crds.cluster import is_kubernetes, open_cluster, parse_namespaces
 from nightshift_crds.cluster.apiserver import RateLimit, Reply, delay_s, seconds_ahead
 from nightshift_crds.cluster.kube import holds
-from nightshift_crds.errors import AlreadyExists, Missing, NightshiftError, Refused, Rejected, Stale, Unavailable
+from nightshift_crds.errors import (
+    AlreadyExists,
+    Denied,
+    Missing,
+    NightshiftError,
+    Refused,
+    Rejected,
+    Stale,
+    Unavailable,
+)
 
 
 class Clock:
@@ -111,7 +120,7 @@ def a_status(reason: str = "", **details: str) -> dict[str, Any]:
     ("status", "body", "error"),
     [
         (400, a_status("BadRequest"), Refused),
-        (403, a_status("Forbidden", name="one"), Refused),
+        (403, a_status("Forbidden", name="one"), Denied),
         (404, a_status("NotFound", name="one"), Missing),
         (404, a_status("NotFound"), Unavailable),
         (404, {}, Unavailable),

@@ -22,7 +22,7 @@ from nightshift_crds.cluster.port import (
     Selector,
     each,
 )
-from nightshift_crds.errors import AlreadyExists, Missing, Refused, Stale, Unavailable
+from nightshift_crds.errors import AlreadyExists, Denied, Missing, Refused, Stale, Unauthenticated, Unavailable
 from tests.builders import a_batch_manifest, a_file_manifest
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ async def test_what_an_account_may_not_do_is_refused_and_says_what(
             cluster.create(BATCH_JOB, a_batch_in(namespace, "one")),
             anext(cluster.watch(SECRET, Selector(), "1")),
         ):
-            with pytest.raises(Refused, match="forbidden"):
+            with pytest.raises(Denied, match="forbidden"):
                 await call
 
 
@@ -159,7 +159,7 @@ async def test_a_token_that_is_not_known_is_no_verdict_on_anything(
     kubeconfig: Path, namespace: str, tmp_path: Path
 ) -> None:
     async with opened(with_token(kubeconfig, "made-up", tmp_path), namespace) as cluster:
-        with pytest.raises(Unavailable, match="401"):
+        with pytest.raises(Unauthenticated, match="401"):
             await cluster.get(BATCH_JOB, namespace, "one")
 
 

@@ -1,0 +1,121 @@
+"""Manifests as what is shown of them, and what is asked for as manifests. Pure."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from nightshift_cli.port import NewBatch
+from nightshift_cli.views import BatchView, Condition, Cost, Document, ModelView, Problem, name_of
+from nightshift_crds import names
+from nightshift_crds.lifecycle import Phase, Sealing, is_terminal
+from nightshift_crds.models import BatchInput, BatchJob, BatchJobSpec, HostedModel
+from nightshift_crds.names import IdKind, ResultKind
+
+_LOST = frozenset({Sealing.EXPIRED, Sealing.FAILED})
+_GROUP = "nightshift.dev"
+
+
+def view_of_manifest(manifest: Document) -> BatchView:
+    """Read a BatchJob; it is named by its name, as kubectl does."""
+    batch = BatchJob.parse(dict(manifest))
+    spec, status = batch.spec, batch.status
+    ended = status.completed_at or status.failed_at or status.expired_at or status.cancelled_at
+    started = status.in_progress_at
+    return BatchView(
+        ref=batch.metadata.name,
+        document=manifest,
+        status=shown_phase(batch).lower(),
+        endpoint=spec.endpoint,
+        created_at=int(batch.created.timestamp()),
+        total=status.counts.total,
+        completed=status.counts.completed,
+        failed=status.counts.failed,
+        model=status.model or spec.model,
+        input=batch.input_file_id or "",
+        expires_at=_seconds(status.deadline),
+        output_file_id=status.output_file_id or _file_of(batch, ResultKind.OUTPUT, status.counts.completed),
+        error_file_id=status.error_file_id or _file_of(batch, ResultKind.ERROR, status.counts.failed),
+        tokens=status.usage.total_tokens if status.usage else None,
+        problems=tuple(Problem(found.code, found.message, found.line) for found in status.errors),
+        name=name_of(spec.metadata),
+        is_suspended=spec.suspend,
+        conditions=tuple(Condition(c.type, c.status, c.reason, c.message) for c in status.conditions),
+        gpu_type=status.gpu_type,
+        instance_type=status.instance_type,
+        attempt=status.attempt,
+        duration_s=(ended - started).total_seconds() if ended and started else None,
+        gpu_seconds=manifest.get("status", {}).get("gpuSeconds"),
+        cost=_cost_of(manifest.get("status", {})),
+        rerun_of=spec.input.rerun_of,
+    )
+
+
+def _cost_of(status: Document) -> Cost | None:
+    cost, tokens = status.get("cost"), status.get("usage", {}).get("totalTokens")
+    if cost is None:
+        return None
+    total = float(cost["total"])
+    return Cost(cost["currency"], total, total * 1_000_000 / tokens if tokens else None)
+
+
+def _file_of(batch: BatchJob, kind: ResultKind, lines: int) -> str | None:
+    """A result file has its id from its first line on, before the status says so."""
+    return batch.result_file_id(kind) if lines else None
+
+
+def _seconds(moment: datetime | None) -> int | None:
+    return int(moment.timestamp()) if moment else None
+
+
+def shown_phase(batch: BatchJob) -> Phase:
+    """Tell the phase as the API shows it: from the patch that asks for a cancel on, a batch is cancelling."""
+    return Phase.CANCELLING if batch.spec.cancel_requested and not is_terminal(batch.phase) else batch.phase
+
+
+def is_cancelled(batch: BatchJob) -> bool:
+    """Tell whether a cancel changes nothing any more."""
+    return shown_phase(batch) in {Phase.CANCELLING, Phase.CANCELLED}
+
+
+def can_be_cancelled(batch: BatchJob) -> bool:
+    """Tell whether a cancel can still win (contract 4.5)."""
+    return not is_terminal(batch.phase) and batch.status.sealing not in _LOST
+
+
+def can_be_held(batch: BatchJob) -> bool:
+    """Tell whether suspending and resuming mean anything."""
+    return not is_terminal(batch.phase) and not batch.spec.cancel_requested
+
+
+def view_of_model(manifest: Document) -> ModelView:
+    """Read a HostedModel."""
+    spec = HostedModel.parse(dict(manifest)).spec
+    server = spec.service.url if spec.service else spec.server.image if spec.server else None
+    return ModelView(spec.name, manifest, tuple(spec.endpoints), server)
+
+
+def parse_ref(ref: str) -> tuple[str, str | None]:
+    """Read what a person calls a batch: `batch_<uuid>`, a name, or `batchjob/name` as kubectl writes it.
+
+    Gives the name of the BatchJob, and the uid that it may have if a person has named it.
+    """
+    kind, _, name = ref.rpartition("/")
+    if kind in {"", "bj", "batchjob", "batchjobs", f"batchjob.{_GROUP}", f"batchjobs.{_GROUP}"}:
+        value = names.parse_id(IdKind.BATCH, name)
+        return (names.resource_name(IdKind.BATCH, value), str(value)) if value else (name, None)
+    return ref, None
+
+
+def build_batch(name: str, namespace: str, new: NewBatch) -> dict[str, object]:
+    """Build the manifest of a batch, as the API does."""
+    source = BatchInput(file_id=new.file_id, uri=new.uri)
+    spec = BatchJobSpec(input=source, endpoint=new.endpoint, metadata=dict(new.metadata) or None)
+    return BatchJob.build({"name": name, "namespace": namespace}, spec)
+
+
+def build_rerun(name: str, of: BatchJob, metadata: Mapping[str, str]) -> dict[str, object]:
+    """Build the manifest of a batch that runs the rows of another again that have no success; all else is as there."""
+    fresh = {"cancel_requested": False, "cancel_requested_at": None, "suspend": False}
+    given = {"metadata": dict(metadata)} if metadata else {}
+    source = BatchInput(rerun_of=of.metadata.name)
+    spec = of.spec.model_copy(update={"input": source, **fresh, **given})
+    return BatchJob.build({"name": name, "namespace": of.metadata.namespace}, spec)
