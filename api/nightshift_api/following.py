@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from nightshift_api.index import Index, Row
+from nightshift_api.news import News
 from nightshift_crds import names
 from nightshift_crds.cluster.port import EVERYTHING, Change, ChangeType, Cluster, Kind, Manifest
 from nightshift_crds.errors import Missing, Refused, Stale, Unavailable
@@ -50,6 +51,7 @@ class Follower:
         self._told: dict[str, int] = {}
         self._ends: dict[tuple[str, str], asyncio.Future[int]] = {}
         self._moved = asyncio.Condition()
+        self._listeners: set[News] = set()
 
     async def run(self) -> None:
         """Follow, until cancelled."""
@@ -67,9 +69,23 @@ class Follower:
         """Wait until all changes of a namespace up to a version are in the index. Raises `Unavailable`."""
         try:
             async with asyncio.timeout(self._patience_s), self._moved:
-                await self._moved.wait_for(lambda: self._version(namespace) >= version)
+                await self._moved.wait_for(lambda: self.version_of(namespace) >= version)
         except TimeoutError:
             raise self._behind() from None
+
+    @contextmanager
+    def listening(self, namespace: str) -> Iterator[News]:
+        """Note what changes in a namespace, for as long as the context lasts."""
+        news = News(namespace)
+        self._listeners.add(news)
+        try:
+            yield news
+        finally:
+            self._listeners.discard(news)
+
+    def version_of(self, namespace: str) -> int:
+        """Tell how far a namespace has come; two equal answers mean that nothing has changed in between."""
+        return max(self._floor, self._told.get(namespace, -1))
 
     def check_ready(self) -> None:
         """Raise `Unavailable` as long as not all objects have been read once."""
@@ -95,9 +111,6 @@ class Follower:
     def _behind(self) -> Unavailable:
         return Unavailable(f"the list of {self._kind.plural} is behind", delay_s=1)
 
-    def _version(self, namespace: str) -> int:
-        return max(self._floor, self._told.get(namespace, -1))
-
     async def _list(self) -> str:
         """Read all objects; gives the version from which a watch misses nothing."""
         page = await self._cluster.list(self._kind)
@@ -113,6 +126,8 @@ class Follower:
         self._told.clear()
         for namespace, id_ in self._ends.keys() - present:
             self._end(namespace, id_, self._floor)
+        for news in self._listeners:
+            news.forget()
         await self._tell()
         return since
 
@@ -124,6 +139,8 @@ class Follower:
         else:
             self._put(change.manifest)
         self._told[namespace] = version
+        for news in self._listeners:
+            news.note(namespace, self.listed.id_of(metadata["name"], metadata["uid"]))
         await self._tell()
 
     async def _tell(self) -> None:

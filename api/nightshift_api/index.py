@@ -22,8 +22,9 @@ class Row:
         at: its `created_at`.
         shown: its JSON.
         name: the name of its resource.
-        group: what lists can be narrowed to: the purpose of a file.
+        group: what lists can be narrowed to: the purpose of a file, the status of a batch.
         expires_at: Unix time from which on no list shows it.
+        words: what a search looks in, in one case.
     """
 
     at: int
@@ -32,6 +33,7 @@ class Row:
     name: str
     group: str = ""
     expires_at: float | None = None
+    words: str = ""
 
     @property
     def position(self) -> Position:
@@ -46,8 +48,17 @@ class Query:
     limit: int
     now: float
     after: Position | None = None
-    group: str | None = None
+    groups: frozenset[str] | None = None
     is_descending: bool = True
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search has found; `last_id` is the last row that it looked at, `has_more` whether more rows follow."""
+
+    rows: list[Row]
+    last_id: str | None
+    has_more: bool
 
 
 _position = attrgetter("position")
@@ -72,7 +83,7 @@ class _Shelf:
             del rows[bisect_left(rows, row.position, key=_position)]
 
     def read(self, query: Query) -> Iterator[Row]:
-        groups = [rows for group, rows in self.by_group.items() if query.group in {None, group}]
+        groups = [rows for group, rows in self.by_group.items() if query.groups is None or group in query.groups]
         return merge(*(_behind(rows, query) for rows in groups), key=_position, reverse=query.is_descending)
 
 
@@ -118,6 +129,23 @@ class Index:
         rows = self._shelves.get(namespace, _Shelf()).read(query)
         found = list(islice((row for row in rows if not _has_expired(row, query.now)), query.limit + 1))
         return found[: query.limit], len(found) > query.limit
+
+    def search(self, namespace: str, query: Query, words: str, max_looked: int) -> Found:
+        """Give the next rows that hold some words, of so many at most that are looked at."""
+        found: list[Row] = []
+        last_id: str | None = None
+        for count, row in enumerate(self._shelves.get(namespace, _Shelf()).read(query)):
+            if count == max_looked or len(found) == query.limit:
+                return Found(found, last_id, has_more=True)
+            last_id = row.id
+            if words in row.words and not _has_expired(row, query.now):
+                found.append(row)
+        return Found(found, last_id, has_more=False)
+
+    def totals(self, namespace: str) -> dict[str, int]:
+        """Count the rows of each group."""
+        shelf = self._shelves.get(namespace, _Shelf())
+        return {group: len(rows) for group, rows in sorted(shelf.by_group.items()) if rows}
 
 
 def _has_expired(row: Row, now: float) -> bool:

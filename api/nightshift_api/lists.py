@@ -44,7 +44,9 @@ def row_of_batch(window_s: int, manifest: Manifest) -> Row | None:
     if batch is None:
         return None
     shown = render_batch(batch, None, window_s)
-    return Row(shown.created_at, batch.id, shown.model_dump_json().encode(), batch.metadata.name)
+    words = f"{shown.x_details.name or ''}\n{batch.id}\n{batch.metadata.name}".casefold()
+    json = shown.model_dump_json().encode()
+    return Row(shown.created_at, batch.id, json, batch.metadata.name, shown.status, words=words)
 
 
 def row_of_file(manifest: Manifest) -> Row | None:

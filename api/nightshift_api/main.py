@@ -56,7 +56,20 @@ async def serve(settings: Settings) -> None:
             async with keeping_certificate(config.ssl, settings):
                 _log.info("api.started", port=settings.port)
                 with showing(metrics.page, settings):
-                    await uvicorn.Server(config).serve(sockets=inherited_sockets(settings))
+                    await Server(config, context.closing).serve(sockets=inherited_sockets(settings))
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which says that it is about to end before it waits for answers to: a stream of events has no end."""
+
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests end."""
+        self._closing.set()
+        await super().shutdown(sockets)
 
 
 def build_config(app: ASGIApp, settings: Settings, metrics: Metrics) -> uvicorn.Config:

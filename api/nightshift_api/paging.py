@@ -25,9 +25,10 @@ def parse_cursor(kind: IdKind, after: str | None, known: Callable[[str], Row | N
     return milliseconds // 1000, after
 
 
-def render_page(rows: list[Row], *, has_more: bool) -> bytes:
-    """Write a page: a `ListObject`, its objects as the rows hold them."""
+def render_page(rows: list[Row], *, has_more: bool, looked_at: str | None = None) -> bytes:
+    """Write a page: a `ListObject`, its objects as the rows hold them. A search ends where it has looked last."""
     first_id, last_id = (rows[0].id, rows[-1].id) if rows else (None, None)
+    last_id = looked_at or last_id
     return b'{"object":"list","data":[%b],"first_id":%b,"last_id":%b,"has_more":%b}' % (
         b",".join(row.shown for row in rows),
         json.dumps(first_id).encode(),

@@ -103,6 +103,22 @@ class Settings(CommonSettings):
     """Pace in the long run at which a body must come and an answer be read; what is slower ends as if it stalled."""
     send_stall_s: Annotated[float, Field(gt=0)] = 30
     """Seconds without an answer being read at that pace, after which its connection is closed."""
+    max_searched_batches: Annotated[int, Field(ge=1)] = 20_000
+    """Batches that one `GET /batches?search=` looks at, about 5 ms of CPU; the answer's `last_id` says where the next
+    goes on."""
+    console: bool = True
+    """Whether `/console` is served, and its sign-in taken by the API."""
+    console_session_s: Annotated[int, Field(ge=60)] = 43_200
+    """Seconds until whoever has signed in to the console must do so again."""
+    console_secure_cookie: bool = False
+    """Whether the console's cookie goes over TLS only; always so where the API itself serves TLS. Turn it on behind a
+    proxy that does."""
+    console_poll_s: Annotated[float, Field(gt=0)] = 1
+    """Seconds between two looks of an open console at the batch that it shows in detail, while that runs, and at
+    whether its key still holds. A look costs what a GET of the batch does."""
+    max_console_streams: Annotated[int, Field(ge=1)] = 10
+    """Streams of events that each replica keeps open for one key, one for each console that somebody looks at; what is
+    over it is answered with 429."""
     completion_window_s: Annotated[int, Field(ge=1)] = 86_400
     """Seconds until a batch expires, whatever it says about 24h; for tests and small installations."""
     default_expiry_s: Annotated[int, Field(ge=3_600)] = 2_592_000

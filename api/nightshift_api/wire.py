@@ -4,7 +4,7 @@ Pure. `/openapi.json` is generated from these, and every response is one of thes
 """
 
 import re
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -113,11 +113,20 @@ class Ranged(Wire):
     if_range: Annotated[str | None, Field(alias="If-Range")] = None
 
 
+BatchStatus = Literal[
+    "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
+]
+_STATUS = "|".join(get_args(BatchStatus))
+MAX_SEARCH_CHARS = 100
+
+
 class ListBatches(Wire):
-    """Query of `GET /batches`."""
+    """Query of `GET /batches`; `status` (one, or several with commas) and `search` are more than OpenAI has."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_BATCHES_PER_PAGE), Integer] = 20
     after: BatchId | None = None
+    status: Annotated[str, Field(pattern=f"^({_STATUS})(,({_STATUS}))*$")] | None = None
+    search: Annotated[str, Field(min_length=1, max_length=MAX_SEARCH_CHARS)] | None = None
 
 
 class ListFiles(Wire):
@@ -252,11 +261,6 @@ class BatchUsage(Wire):
     output_tokens: int
     output_tokens_details: OutputDetails
     total_tokens: int
-
-
-BatchStatus = Literal[
-    "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
-]
 
 
 class ResourceName(Wire):

@@ -18,9 +18,19 @@ class ApiKey(BaseModel):
 
 
 class KeyFile(BaseModel):
-    """The file."""
+    """The file.
+
+    Attributes:
+        session_secret: what sessions of the console are signed with; a new one ends them all.
+    """
 
     keys: list[ApiKey]
+    session_secret: Annotated[str | None, Field(min_length=32, repr=False)] = None
+
+    @property
+    def namespaces(self) -> dict[str, str]:
+        """Give the namespace of each key, by the key's hash."""
+        return {key.sha256: key.namespace for key in self.keys}
 
 
 def hash_key(key: str) -> str:
@@ -28,13 +38,12 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def render_keys(keys: Mapping[str, str]) -> str:
+def render_keys(keys: Mapping[str, str], session_secret: str | None = None) -> str:
     """Write a key file for keys by their text, each with its namespace."""
-    return KeyFile(
-        keys=[ApiKey(sha256=hash_key(key), namespace=namespace) for key, namespace in keys.items()]
-    ).model_dump_json(indent=1)
+    held = [ApiKey(sha256=hash_key(key), namespace=namespace) for key, namespace in keys.items()]
+    return KeyFile(keys=held, session_secret=session_secret).model_dump_json(indent=1, exclude_none=True)
 
 
-def parse_keys(data: bytes) -> dict[str, str]:
-    """Read a key file: namespace by hash. Raises pydantic.ValidationError."""
-    return {key.sha256: key.namespace for key in KeyFile.model_validate_json(data).keys}
+def parse_keys(data: bytes) -> KeyFile:
+    """Read a key file. Raises pydantic.ValidationError."""
+    return KeyFile.model_validate_json(data)

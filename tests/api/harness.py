@@ -4,6 +4,7 @@ Every answer is checked on its way to the test: against `/openapi.json`, and for
 each.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
@@ -69,6 +70,7 @@ class Api:
     keys_file: Path
     description: Description
     metrics: Metrics
+    closing: asyncio.Event
 
     @property
     def cluster(self) -> Cluster:
@@ -158,7 +160,8 @@ async def open_api(
         async with client_of(app) as plain:
             description = json_of(await plain.get(f"{BASE}/openapi.json"), 200)
         async with client_of(app, KEY, description) as client, client_of(app, OTHER_KEY, description) as stranger:
-            yield Api(client, stranger, app, lists, bucket, clock, loaded.api_keys_file, description, context.metrics)
+            keys, metrics = loaded.api_keys_file, context.metrics
+            yield Api(client, stranger, app, lists, bucket, clock, keys, description, metrics, context.closing)
 
 
 @asynccontextmanager

@@ -11,16 +11,18 @@ from typing import Any
 
 import uvicorn
 
-from nightshift_api.main import build_config
+from nightshift_api.main import Server, build_config
 from tests.api.harness import KEY, Api, make_settings, open_api
 
 AUTHORIZATION = f"Authorization: Bearer {KEY}\r\n".encode()
 
 
 @asynccontextmanager
-async def serving(config: uvicorn.Config, send_bytes: int | None = None) -> AsyncIterator[tuple[int, uvicorn.Server]]:
+async def serving(
+    config: uvicorn.Config, send_bytes: int | None = None, closing: asyncio.Event | None = None
+) -> AsyncIterator[tuple[int, uvicorn.Server]]:
     """Serve on a free port; gives it. The kernel may hold so many bytes of an answer."""
-    server = uvicorn.Server(config)
+    server = Server(config, closing or asyncio.Event())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         if send_bytes:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)
@@ -116,7 +118,10 @@ async def open_served(folder: Path, send_bytes: int | None = None, **settings: A
     """Start the API on a port."""
     async with (
         open_api(folder, **settings) as api,
-        serving(build_config(api.app, make_settings(folder, **settings), api.metrics), send_bytes) as (port, server),
+        serving(build_config(api.app, make_settings(folder, **settings), api.metrics), send_bytes, api.closing) as (
+            port,
+            server,
+        ),
     ):
         served = Served(api, port, server)
         try:

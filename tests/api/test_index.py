@@ -112,7 +112,7 @@ def test_a_list_can_be_narrowed_to_a_group(group: str | None, seconds: list[int]
     index = Index()
     for second, of in enumerate("aba", 1):
         index.put(HERE, a_row(second, group=of))
-    rows, _ = index.page(HERE, Query(10, 0, group=group))
+    rows, _ = index.page(HERE, Query(10, 0, groups=frozenset({group}) if group else None))
     assert [row.at for row in rows] == seconds
 
 

@@ -1,6 +1,7 @@
 """Lists are never behind what a client was told: by the same replica, or by another one that writes."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 from nightshift_api.app import build_app
 from nightshift_api.auth import Keyring
 from nightshift_api.context import Context
+from nightshift_api.index import Row
 from nightshift_crds.cluster import open_cluster
 from nightshift_crds.cluster.port import BATCH_JOB, HOSTED_MODEL, Cluster, Propagation, Selector
 from nightshift_crds.errors import Refused, Unavailable
@@ -167,3 +169,52 @@ async def first_name(cluster: Cluster, since: str) -> str:
     await changes.aclose()
     name: str = change.manifest["metadata"]["name"]
     return name
+
+
+async def test_batches_are_narrowed_by_status(api: Api) -> None:
+    made = {phase: (await a_batch_in(api, phase)).id for phase in (Phase.COMPLETED, Phase.FAILED, Phase.IN_PROGRESS)}
+    assert await api.ids("batches", status="failed") == [made[Phase.FAILED]]
+    assert await api.ids("batches", status="in_progress,completed") == [made[Phase.IN_PROGRESS], made[Phase.COMPLETED]]
+    assert await api.ids("batches", status="expired") == []
+
+
+@pytest.mark.parametrize("status", ["", "done", "failed,", "COMPLETED", "failed, completed"])
+async def test_a_status_that_there_is_not_is_told(api: Api, status: str) -> None:
+    assert error_of(await api.client.get("batches", params={"status": status}), 400) == ("invalid_value", "status")
+
+
+async def test_batches_are_searched_by_name_and_id(api: Api) -> None:
+    tide = await api.create_batch(metadata={"cast.ai/batch-name": "Spring Tide"})
+    await api.create_batch(metadata={"batch-name": "neap"})
+    nameless = await api.create_batch()
+    assert await api.ids("batches", search="spring t") == [tide["id"]]
+    assert await api.ids("batches", search=nameless["id"][-12:].upper()) == [nameless["id"]]
+    assert await api.ids("batches", search="%") == []
+    assert await api.ids("batches", search="spring", status="failed") == []
+
+
+@pytest.mark.parametrize(("search", "code"), [("", "invalid_value"), ("x" * 101, "string_above_max_length")])
+async def test_a_search_has_a_length(api: Api, search: str, code: str) -> None:
+    assert error_of(await api.client.get("batches", params={"search": search}), 400) == (code, "search")
+
+
+async def test_a_search_looks_at_so_many_and_says_where_it_goes_on(tmp_path: Path) -> None:
+    async with open_api(tmp_path, max_searched_batches=2) as api:
+        wanted = await api.create_batch(metadata={"batch-name": "wanted"})
+        others = [await api.create_batch() for _ in range(3)]
+        first = await api.get("batches", search="wanted")
+        assert (first["data"], first["has_more"], first["last_id"]) == ([], True, others[1]["id"])
+        second = await api.get("batches", search="wanted", after=first["last_id"])
+        assert ([b["id"] for b in second["data"]], second["has_more"]) == ([wanted["id"]], False)
+
+
+async def test_a_list_and_a_search_of_10_000_batches_take_less_than_200_ms(api: Api) -> None:
+    index = api.lists.followers[BATCH_JOB].index
+    shown = b'{"id":"x","metadata":{"batch-name":"%s"}}' % (b"x" * 1500)
+    for n in range(10_000):
+        index.put(NAMESPACE, Row(n, f"batch_{n}", shown, f"b{n}", ("completed", "failed")[n % 2], words=f"name {n}"))
+    async with client_of(api.app, KEY) as client:
+        for query in ("limit=50", "limit=50&status=failed", "limit=50&search=no such name"):
+            started = time.perf_counter()
+            assert (await client.get(f"batches?{query}")).status_code == 200
+            assert time.perf_counter() - started < 0.2

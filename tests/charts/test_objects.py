@@ -74,7 +74,7 @@ def test_keys_reach_the_api_as_it_reads_them() -> None:
     folder, _, name = file.rpartition("/")
     assert (mount["name"], mount["mountPath"]) == (volume["name"], folder)
     assert "subPath" not in mount, "the kubelet never updates a subPath"
-    assert parse_keys(secret["stringData"][name].encode()) == {
+    assert parse_keys(secret["stringData"][name].encode()).namespaces == {
         hash_key("sk-one"): "team-a",
         hash_key("sk-two"): "nightshift",
     }
@@ -82,7 +82,7 @@ def test_keys_reach_the_api_as_it_reads_them() -> None:
 
 def test_without_a_key_nobody_gets_in() -> None:
     secret = find(render({}), "Secret", "nightshift-api-keys")
-    assert parse_keys(secret["stringData"]["keys.json"].encode()) == {}
+    assert parse_keys(secret["stringData"]["keys.json"].encode()).namespaces == {}
 
 
 def test_a_secret_of_ones_own_is_mounted_instead() -> None:

@@ -153,8 +153,17 @@ def test_keys_are_stored_by_hash_alone(data_dir: DataDir) -> None:
     assert write_keys(data_dir, {"sk-1": "team-a"}) == {"sk-1": "team-a"}
     content = data_dir.keys_file.read_bytes()
     assert b"sk-1" not in content
-    assert keys.parse_keys(content) == {keys.hash_key("sk-1"): "team-a"}
+    assert keys.parse_keys(content).namespaces == {keys.hash_key("sk-1"): "team-a"}
     assert not data_dir.own_key.exists()
+
+
+def test_sessions_of_the_console_outlast_a_restart(data_dir: DataDir) -> None:
+    write_keys(data_dir, {"sk-1": "team-a"})
+    first = keys.parse_keys(data_dir.keys_file.read_bytes()).session_secret
+    write_keys(data_dir, {"sk-2": "team-b"})
+    assert first is not None
+    assert keys.parse_keys(data_dir.keys_file.read_bytes()).session_secret == first
+    assert mode_of(data_dir.session_secret) == 0o600
 
 
 def test_without_a_key_one_is_made_once(data_dir: DataDir) -> None:

@@ -127,6 +127,7 @@ def test_people_are_told_where_it_is_and_what_it_serves(tmp_path: Path) -> None:
     assert told == [
         f"Nightshift is ready at http://127.0.0.1:8080/openai/v1 (data in {tmp_path})",
         f"  model m:1 at {URL}",
+        "  console at http://127.0.0.1:8080/console",
     ]
 
 

@@ -1,7 +1,9 @@
 """The chart by the real Helm: upgrade in the middle of a batch, and uninstall."""
 
+import base64
 from typing import TYPE_CHECKING
 
+from nightshift_crds.keys import parse_keys
 from tests.cluster.release import SERVICE_MODEL, Release, installed
 from tests.e2e.installation import audit, chat_lines
 from tests.kubernetes import Kubernetes, fresh_namespace
@@ -30,3 +32,14 @@ def test_an_uninstall_leaves_batches_and_crds(
         assert "nightshift" not in left
         release.install()
         assert release.client().batches.retrieve(ended.id).status == "completed"
+
+
+def test_an_upgrade_ends_no_session_of_the_console(release: Release) -> None:
+    def secret() -> str:
+        (held,) = (s for s in release.get("secrets") if s["metadata"]["name"] == "nightshift-api-keys")
+        return parse_keys(base64.b64decode(held["data"]["keys.json"])).session_secret or ""
+
+    before = secret()
+    assert len(before) >= 32
+    release.install(workers=8)
+    assert secret() == before

@@ -16,7 +16,7 @@ HASH = "0" * 64
 @given(st.dictionaries(KEYS, st.text(st.sampled_from("abc-0"), min_size=1)))
 def test_a_file_tells_the_namespace_of_every_key_and_no_key(keys: dict[str, str]) -> None:
     rendered = render_keys(keys)
-    assert parse_keys(rendered.encode()) == {hash_key(key): namespace for key, namespace in keys.items()}
+    assert parse_keys(rendered.encode()).namespaces == {hash_key(key): namespace for key, namespace in keys.items()}
     assert not any(key in rendered for key in keys if len(key) > 10)
 
 
@@ -46,3 +46,15 @@ def test_a_hash_is_the_one_that_sha256sum_prints() -> None:
 def test_a_file_that_is_not_as_we_write_it_opens_nothing(content: str) -> None:
     with pytest.raises(ValidationError):
         parse_keys(content.encode())
+
+
+def test_what_sessions_are_signed_with_stands_beside_the_keys() -> None:
+    secret = "s" * 32
+    assert parse_keys(render_keys({"sk-1": "a"}, secret).encode()).session_secret == secret
+    assert parse_keys(render_keys({"sk-1": "a"}).encode()).session_secret is None
+    assert secret not in repr(parse_keys(render_keys({}, secret).encode()))
+
+
+def test_a_short_secret_is_refused() -> None:
+    with pytest.raises(ValidationError, match="at least 32"):
+        parse_keys(b'{"keys": [], "session_secret": "short"}')

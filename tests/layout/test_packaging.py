@@ -48,6 +48,10 @@ def test_the_wheel_holds_the_five_packages_and_nothing_else(tmp_path: Path) -> N
     held = {name for name in names if name.endswith(".py")}
     assert held == {name_of(module).partition("/")[2] for module in all_modules()}
     assert all(f"{package}/py.typed" in names for package in PACKAGES.values())
+    page = ROOT / "api" / "nightshift_api" / "console" / "static"
+    served = {f"nightshift_api/console/static/{path.relative_to(page)}" for path in page.rglob("*") if path.is_file()}
+    assert served <= set(names)
+    assert "nightshift_api/console/static/index.html" in served
 
 
 def test_every_test_folder_is_a_package() -> None:

@@ -69,6 +69,11 @@ class DataDir:
         return self.root / "api-key"
 
     @property
+    def session_secret(self) -> Path:
+        """What sessions of the console are signed with."""
+        return self.root / "session-secret"
+
+    @property
     def work_dir(self) -> Path:
         """Scratch volumes and locks of processors."""
         return self.root / "work"
@@ -161,7 +166,9 @@ def write_keys(data_dir: DataDir, keys: Mapping[str, str]) -> Mapping[str, str]:
         if not data_dir.own_key.exists() or not data_dir.own_key.read_text().strip():
             _write_secret(data_dir.own_key, f"sk-nightshift-{secrets.token_urlsafe(24)}")
         keys = {data_dir.own_key.read_text().strip(): DEFAULT_NAMESPACE}
-    _write_secret(data_dir.keys_file, render_keys(keys))
+    if not data_dir.session_secret.exists() or not data_dir.session_secret.read_text():
+        _write_secret(data_dir.session_secret, secrets.token_urlsafe(32))
+    _write_secret(data_dir.keys_file, render_keys(keys, data_dir.session_secret.read_text()))
     return keys
 
 

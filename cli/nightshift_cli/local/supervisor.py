@@ -205,6 +205,7 @@ def render_welcome(installation: Installation, port: int) -> list[str]:
         f"Nightshift is ready at {url} (data in {installation.data_dir.root})",
         *(exports if made in installation.keys else []),
         *(f"  model {model.name} at {model.url}" for model in installation.models),
+        f"  console at http://{_HOST}:{port}/console",
     ]
 
 
