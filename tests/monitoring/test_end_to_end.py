@@ -20,7 +20,7 @@ from tests.monitoring.conftest import Promtool
 from tests.monitoring.queries import Use, expressions, uses
 
 PROMPTS = [f"secret prompt {n}" for n in range(40)]
-FAULTY = ["secret fail:400 prompt", "secret fail-once:503 prompt", "secret drop prompt", "secret slow:4 prompt"]
+FAULTY = ["secret fail:400 prompt", "secret fail-once:503 prompt", "secret drop prompt", "secret slow:20 prompt"]
 SECRET = "secret"
 NOT_ABOUT_A_BATCH = re.compile(r"operator\.|sweep\.done|sweep\.passed|resync\.|watch\.|cluster\.")
 HISTOGRAM = re.compile(r"_(?:bucket|count|sum)$")
