@@ -92,7 +92,8 @@ class Metrics:
         self._ends = page.counter("batch_ends_total", "Batches that have ended.", "phase", "model")
         self._rows = page.counter(
             "batch_rows_total",
-            "Rows of batches that have ended: `completed`, `failed`, or `never_ran`.",
+            "Rows of batches that have ended: `completed`, `failed`, or `never_ran`. What a rerun has taken over is not"
+            " counted again.",
             "model",
             "outcome",
         )
@@ -101,6 +102,12 @@ class Metrics:
             "Tokens of batches that have ended: `input`, of them `cached`; `output`, of them `reasoning`.",
             "model",
             "kind",
+        )
+        self._gpu_seconds = page.counter(
+            "batch_gpu_seconds_total", "GPU-seconds of batches that have ended, over all attempts.", "model"
+        )
+        self._cost = page.counter(
+            "batch_cost_total", "Cost of batches that have ended, whose model has a pricing.", "model", "currency"
         )
         self._attempts = page.counter("batch_attempts_total", "Run Jobs that were created.", "model")
         self._retries = page.counter(
@@ -171,7 +178,8 @@ class Metrics:
             self._margin.labels(model).observe(max(left_s, 0))
         counts, usage = status.counts, status.usage
         never_ran = counts.total - counts.completed - counts.failed
-        rows = {"completed": counts.completed, "failed": counts.failed, "never_ran": never_ran}
+        completed = counts.completed - (status.reused or 0)
+        rows = {"completed": completed, "failed": counts.failed, "never_ran": never_ran}
         for outcome, count in rows.items():
             self._rows.labels(model, outcome).inc(count)
         if usage:
@@ -179,6 +187,9 @@ class Metrics:
             tokens |= {"output": usage.output_tokens, "reasoning": usage.reasoning_tokens}
             for kind, count in tokens.items():
                 self._tokens.labels(model, kind).inc(count)
+        self._gpu_seconds.labels(model).inc(status.gpu_seconds or 0)
+        if status.cost:
+            self._cost.labels(model, status.cost.currency).inc(float(status.cost.total))
 
     def started(self, model: str | None) -> None:
         """Count a run Job that was created."""

@@ -75,6 +75,8 @@ async def test_a_batch_is_counted_from_its_creation_to_its_end_and_then_let_go(w
     assert counted(metrics, "batch_rows_total") == rows
     tokens = {(MODEL, "input"): 24, (MODEL, "cached"): 0, (MODEL, "output"): 8, (MODEL, "reasoning"): 0}
     assert counted(metrics, "batch_tokens_total") == tokens
+    assert counted(metrics, "batch_gpu_seconds_total") == {(MODEL,): 0}
+    assert counted(metrics, "batch_cost_total") == {}
     assert counted(metrics, "batch_deadline_margin_seconds_count") == {(MODEL,): 1}
     assert 23 * 3_600 < counted(metrics, "batch_deadline_margin_seconds_sum")[MODEL,] <= 86_400
 
@@ -83,6 +85,17 @@ async def test_a_batch_is_counted_from_its_creation_to_its_end_and_then_let_go(w
         await rest(world, metrics, key)
         await world.reap_pods()
     assert counted(metrics, "batches") == {}
+
+
+def test_cost_and_gpu_time_are_counted_and_what_a_rerun_took_over_is_not_counted_again() -> None:
+    metrics = Metrics()
+    before = a_batch(status={"phase": "FINALIZING", "model": MODEL})
+    receipt = {"gpuSeconds": 90, "cost": {"currency": "EUR", "total": "1.250000"}}
+    after = {"phase": "COMPLETED", "model": MODEL, "reused": 7, "counts": {"total": 10, "completed": 9, "failed": 1}}
+    metrics.moved(before, a_batch(status=after | receipt).status)
+    assert counted(metrics, "batch_rows_total")[MODEL, "completed"] == 2
+    assert counted(metrics, "batch_gpu_seconds_total") == {(MODEL,): 90}
+    assert counted(metrics, "batch_cost_total") == {(MODEL, "EUR"): 1.25}
 
 
 async def test_a_batch_that_is_refused_has_no_model_and_no_tokens(world: World, metrics: Metrics) -> None:
