@@ -73,7 +73,7 @@ def open_tab(browser: Any, url: str, **options: Any) -> Iterator[Tab]:
     """Open a page that reports errors, broken rules of its policy and requests to other hosts as faults."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 860}, "accept_downloads": True} | options)
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     tab = Tab(page, url)
     page.on("pageerror", lambda error: tab.faults.append(f"error: {error}"))
     page.on("console", lambda said: tab.faults.append(said.text) if is_fault(said) else None)

@@ -70,6 +70,7 @@ def test_nothing_is_wider_than_the_screen(looking: Opener, width: int) -> None:
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
     detail = opened.show(STORIES[0].name or "")
     detail.locator(".files").wait_for()
+    finish_animations(detail)
     assert detail.locator(".drawer-body").evaluate("e => e.scrollWidth <= e.clientWidth")
     assert detail.evaluate("e => e.getBoundingClientRect().right") <= width
 

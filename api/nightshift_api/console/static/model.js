@@ -79,6 +79,7 @@ export const REASONS = {
   ModelLoading: "The model is loading",
   ModelCrashed: "The model server keeps ending",
   Crashed: "The processor has crashed and is started again",
+  WaitingForBatch: "Waiting for the batch that it runs again",
   WaitingForQuota: "Waiting for quota",
   ModelMissing: "Its model is gone",
   Suspended: "Suspended",
