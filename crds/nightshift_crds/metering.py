@@ -22,18 +22,29 @@ from nightshift_crds.cluster.port import (
     Propagation,
     Selector,
 )
-from nightshift_crds.errors import AlreadyExists, Denied, Missing, NightshiftError, Refused, Stale, Unavailable
+from nightshift_crds.errors import (
+    AlreadyExists,
+    Denied,
+    Missing,
+    NightshiftError,
+    Refused,
+    Stale,
+    Unauthenticated,
+    Unavailable,
+)
 from nightshift_crds.metrics import Page as MetricsPage
 
 _T = TypeVar("_T")
 _CODES: dict[type[NightshiftError], str] = {
     Missing: "404",
     AlreadyExists: "409",
-    Denied: "403",
     Stale: "409",
+    Denied: "403",
     Refused: "422",
+    Unauthenticated: "401",
     Unavailable: "503",
 }
+"""Of two kinds of which one is the other too, the narrower comes first."""
 
 
 async def _counted(counter: Counter, call: Awaitable[_T], *labels: str) -> _T:
@@ -41,7 +52,8 @@ async def _counted(counter: Counter, call: Awaitable[_T], *labels: str) -> _T:
     try:
         result = await call
     except tuple(_CODES) as error:
-        counter.labels(*labels, _CODES[type(error)]).inc()
+        code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
+        counter.labels(*labels, code).inc()
         raise
     counter.labels(*labels, "200").inc()
     return result
@@ -54,8 +66,8 @@ class MeteredCluster:
         self._inner = inner
         self._calls = page.counter(
             "kubernetes_calls_total",
-            "Calls of the cluster by what they do, to which resource, and how they ended: 409 is a conflict, 403 a"
-            " missing right, 422 another refusal, 503 no answer after all tries.",
+            "Calls of the cluster by what they do, to which resource, and how they ended: 409 is a conflict, 401"
+            " and 403 a missing right, 422 another refusal, 503 no answer after all tries.",
             "verb",
             "resource",
             "code",

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from unittest.mock import AsyncMock, create_autospec
 
 import pytest
 
@@ -10,7 +11,16 @@ from nightshift_crds.bucket import open_bucket
 from nightshift_crds.bucket.port import get
 from nightshift_crds.cluster import open_cluster
 from nightshift_crds.cluster.port import BATCH_JOB, EVERYTHING, LEASE, STORED_FILE, Propagation
-from nightshift_crds.errors import AlreadyExists, Missing, Refused, Rejected, Stale
+from nightshift_crds.errors import (
+    AlreadyExists,
+    Denied,
+    Missing,
+    Refused,
+    Rejected,
+    Stale,
+    Unauthenticated,
+    Unavailable,
+)
 from nightshift_crds.metering import MeteredBucket, MeteredCluster
 from nightshift_crds.metrics import Page
 from tests.builders import NAMESPACE, a_batch_manifest, a_file_manifest
@@ -57,6 +67,18 @@ async def test_calls_of_a_cluster_are_counted_by_how_they_end(tmp_path: Path) ->
         ("create", "storedfiles", "200"): 1,
         ("get", "leases", "404"): 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(Denied("no"), "403"), (Unauthenticated("who?"), "401"), (Unavailable("out"), "503")]
+)
+async def test_who_may_not_or_is_not_known_is_counted_apart(tmp_path: Path, error: Exception, code: str) -> None:
+    page = Page()
+    async with open_cluster(f"sqlite://{tmp_path / 'cluster.db'}") as plain:
+        failing = create_autospec(plain, get=AsyncMock(side_effect=error))
+        with pytest.raises(type(error)):
+            await MeteredCluster(failing, page).get(BATCH_JOB, NAMESPACE, "one")
+    assert counted(page, "kubernetes_calls_total") == {("get", "batchjobs", code): 1}
 
 
 async def refused() -> AsyncIterator[bytes]:
