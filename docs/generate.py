@@ -1,9 +1,9 @@
 """Write what is generated from the code, or with `--check` fail if it differs: `make generate`, `make verify`.
 
 The CRDs come from the pydantic models, the lifecycle page from the transition table, the settings page from the
-settings of every role, the conditions page from the closed sets of the operator, the reference of the command line from
-its options, what the chart has of all that from `docs/chart.py`, and the page on conformance from what the conformance
-suite has shown.
+settings of every role, the metrics page from their pages, the conditions page from the closed sets of the operator, the
+reference of the command line from its options, what the chart has of all that from `docs/chart.py`, and the page on
+conformance from what the conformance suite has shown.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import click
 import yaml
 from chart import render_chart
 from conformance import render_conformance
+from metrics import render_metrics
 from pydantic.fields import FieldInfo
 
 from nightshift_api.settings import Settings as ApiSettings
@@ -61,6 +62,7 @@ def render_all() -> Iterator[tuple[Path, str]]:
     yield ROOT / "docs" / "settings.md", _render_settings()
     yield ROOT / "docs" / "conditions.md", _render_conditions()
     yield ROOT / "docs" / "cli.md", _render_cli()
+    yield ROOT / "docs" / "metrics.md", f"# Metrics\n{_GENERATED}\n{render_metrics()}"
     yield ROOT / "docs" / "conformance.md", f"# Conformance\n{_GENERATED}\n{render_conformance()}"
 
 

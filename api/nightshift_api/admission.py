@@ -35,37 +35,40 @@ class Admission:
     def serving(self, namespace: str) -> Iterator[None]:
         """Count a request until it is answered whole. Raises `TooMany`."""
         most = self._settings.max_concurrent_requests
-        with self._requests_at_once.hold(namespace, f"At most {most} requests at once are served for a namespace."):
+        too_many = f"At most {most} requests at once are served for a namespace."
+        with self._requests_at_once.hold(namespace, "max_concurrent_requests", too_many):
             yield
 
     def read(self, namespace: str) -> None:
         """Count a read. Raises `TooMany`."""
-        self._draw(self._reads, namespace, f"At most {self._settings.max_reads_per_s} reads are served in a second.")
+        most = self._settings.max_reads_per_s
+        self._draw(self._reads, namespace, "max_reads_per_s", f"At most {most} reads are served in a second.")
 
     @contextmanager
     def uploading(self, namespace: str) -> Iterator[None]:
         """Count a call that stores bytes of a client's while it does. Raises `TooMany`."""
         settings = self._settings
         too_many = f"At most {settings.max_concurrent_uploads} uploads at once are taken of a namespace."
-        with self._uploads_at_once.hold(namespace, too_many):
-            self._draw(self._uploads, namespace, f"At most {settings.max_uploads_per_hour} uploads are taken an hour.")
+        with self._uploads_at_once.hold(namespace, "max_concurrent_uploads", too_many):
+            too_many = f"At most {settings.max_uploads_per_hour} uploads are taken an hour."
+            self._draw(self._uploads, namespace, "max_uploads_per_hour", too_many)
             yield
 
     @contextmanager
     def creating(self, namespace: str) -> Iterator[None]:
         """Count a batch; one that does not come to be counts for nothing. Raises `TooMany`."""
         most = self._settings.max_creates_per_hour
-        self._draw(self._creates, namespace, f"At most {most} batches are created an hour.")
+        self._draw(self._creates, namespace, "max_creates_per_hour", f"At most {most} batches are created an hour.")
         try:
             yield
         except BaseException:
             self._creates.give_back(namespace, self._now().timestamp())
             raise
 
-    def _draw(self, quota: Quota, namespace: str, message: str) -> None:
+    def _draw(self, quota: Quota, namespace: str, limit: str, message: str) -> None:
         delay_s = quota.take(namespace, self._now().timestamp())
         if delay_s:
-            raise TooMany(message, delay_s=delay_s)
+            raise TooMany(message, limit=limit, delay_s=delay_s)
 
 
 class Admit:

@@ -18,6 +18,7 @@ from nightshift_api.console.sessions import Sessions
 from nightshift_api.context import Context
 from nightshift_api.errors import on_bug, on_disconnect, on_http, on_rejected, on_too_many, on_unavailable
 from nightshift_api.health import Healthz
+from nightshift_api.metrics import Templates
 from nightshift_api.openapi import build_openapi
 from nightshift_api.pace import Pace
 from nightshift_api.routes import Operation, build_operations
@@ -25,6 +26,7 @@ from nightshift_api.tracing import Trace
 from nightshift_crds.errors import Rejected, TooMany, Unavailable
 
 PREFIXES = ("/openai/v1", "/v1")
+_HEALTHZ, _OPENAPI = "/healthz", "/openapi.json"
 
 
 def build_app(context: Context, keyring: Keyring) -> ASGIApp:
@@ -41,16 +43,21 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
     async def show_openapi(_: Request) -> Response:
         return JSONResponse(description)
 
+    def on_limit(request: Request, error: Exception) -> Response:
+        assert isinstance(error, TooMany)
+        context.metrics.limited(error.limit)
+        return on_too_many(request, error)
+
     app = Starlette(
         routes=[
-            Route("/healthz", Healthz(context).get),
-            Route("/openapi.json", show_openapi),
+            Route(_HEALTHZ, Healthz(context).get),
+            Route(_OPENAPI, show_openapi),
             *(_mount(prefix, operations, middleware, admission) for prefix in PREFIXES),
             *(build_console(context, sessions) if sessions else ()),
         ],
         exception_handlers={
             Rejected: on_rejected,
-            TooMany: on_too_many,
+            TooMany: on_limit,
             Unavailable: on_unavailable,
             HTTPException: on_http,
             ClientDisconnect: on_disconnect,
@@ -58,7 +65,8 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
         },
     )
     app.router.redirect_slashes = False
-    return Trace(Pace(app, context.settings))
+    templates = Templates(PREFIXES, [_HEALTHZ, _OPENAPI, *(operation.path for operation in operations)])
+    return Trace(Pace(app, context.settings), context.metrics, templates)
 
 
 def _mount(prefix: str, operations: list[Operation], middleware: list[Middleware], admission: Admission) -> BaseRoute:

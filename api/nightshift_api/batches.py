@@ -6,6 +6,7 @@ from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
+from structlog.contextvars import bind_contextvars
 
 from nightshift_api.asking import (
     ask_to_cancel,
@@ -133,6 +134,7 @@ class Batches:
     async def _create(self, namespace: str, batch_id: str, spec: BatchJobSpec) -> BatchJob:
         value = names.parse_id(IdKind.BATCH, batch_id)
         assert value is not None
+        bind_contextvars(batch=batch_id)
         metadata = {"name": names.resource_name(IdKind.BATCH, value), "namespace": namespace}
         with self._context.admission.creating(namespace):
             return BatchJob.parse(await self._context.cluster.create(BATCH_JOB, BatchJob.build(metadata, spec)))
@@ -225,6 +227,7 @@ class Batches:
         value = names.parse_id(IdKind.BATCH, batch_id)
         if value is None:
             raise _unknown()
+        bind_contextvars(batch=batch_id)
         name = names.resource_name(IdKind.BATCH, value)
         if names.uuid7_ms(value) is None:  # not of our making: the uid of a batch that a person has named
             index = await self._context.lists.index(BATCH_JOB, namespace)

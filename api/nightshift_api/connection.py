@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from nightshift_api.errors import respond, retry_after
+from nightshift_api.metrics import Metrics, Templates
 from nightshift_api.settings import Settings
 from nightshift_api.tracing import Trace, make_request_id
 
@@ -25,20 +26,23 @@ _PROBES = frozenset({"/healthz", "/openapi.json"})
 class Full:
     """Answer in place of an application that has enough to do, but for probes."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
+        self._full = Trace(_tell_full, metrics, Templates((), ()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        await (self._app if scope["path"] in _PROBES else _FULL)(scope, receive, send)
+        if scope["path"] in _PROBES:
+            await self._app(scope, receive, send)
+        else:
+            self._metrics.limited("max_connections")
+            await self._full(scope, receive, send)
 
 
 async def _tell_full(scope: Scope, receive: Receive, send: Send) -> None:
     headers = retry_after(1) | {"connection": "close"}
     await respond(503, "The service has too many connections; try again.", headers=headers)(scope, receive, send)
-
-
-_FULL = Trace(_tell_full)
 
 
 class Connection(HttpToolsProtocol):
@@ -48,9 +52,10 @@ class Connection(HttpToolsProtocol):
     of a body that was answered early. Another is for answers that it does not read.
     """
 
-    def __init__(self, *, settings: Settings, **given: Any) -> None:
+    def __init__(self, *, settings: Settings, metrics: Metrics, **given: Any) -> None:
         super().__init__(**given)
         self._settings = settings
+        self._metrics = metrics
         self._idle_since = self.loop.time()
         self._owed: TimerHandle | None = None
         self._unread_answer: TimerHandle | None = None
@@ -71,7 +76,7 @@ class Connection(HttpToolsProtocol):
         """Take a connection; over the limit the one that has been idle for longest must go for it."""
         super().connection_made(cast(Transport, transport))
         if len(self.connections) > self._settings.max_connections and not self._make_room():
-            self.app = Full(cast(ASGIApp, self.app))
+            self.app = Full(cast(ASGIApp, self.app), self._metrics)
         self._expect_within(self._settings.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -188,6 +193,7 @@ class Connection(HttpToolsProtocol):
         if not self.is_idle:
             self.transport.abort()
             return
+        self._metrics.refused(status)
         self.transport.write(_render(respond(status, message)))
         if self.transport.can_write_eof():  # not over TLS, where the length of the answer tells its end
             self.transport.write_eof()

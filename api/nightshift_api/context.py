@@ -10,6 +10,7 @@ from uuid import UUID
 
 from nightshift_api.admission import Admission
 from nightshift_api.lists import Lists
+from nightshift_api.metrics import Metrics
 from nightshift_api.settings import Settings
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.cluster.port import Cluster
@@ -29,6 +30,7 @@ class Context:
     settings: Settings
     now: Callable[[], datetime] = _now
     randomness: Callable[[int], bytes] = os.urandom
+    metrics: Metrics = field(default_factory=Metrics)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process is to end: what would go on for ever ends then."""
 

@@ -17,6 +17,7 @@ from nightshift_api.auth import Keyring
 from nightshift_api.connection import Connection
 from nightshift_api.context import Context
 from nightshift_api.lists import following
+from nightshift_api.metrics import Metrics
 from nightshift_api.ownership import claim_bucket
 from nightshift_api.settings import Settings
 from nightshift_api.tls import keeping_certificate
@@ -24,6 +25,8 @@ from nightshift_crds.bucket import open_bucket
 from nightshift_crds.cluster import open_cluster
 from nightshift_crds.errors import Rejected
 from nightshift_crds.logs import configure_logs
+from nightshift_crds.metering import MeteredBucket, MeteredCluster
+from nightshift_crds.metrics import showing
 from nightshift_crds.parent import end_with_parent
 
 _log = structlog.get_logger()
@@ -43,14 +46,17 @@ def main() -> None:
 
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, which uvicorn handles: it stops listening and lets requests end."""
-    async with open_cluster(settings.cluster) as cluster, open_bucket(settings.bucket) as bucket:
+    metrics = Metrics()
+    async with open_cluster(settings.cluster) as cluster, open_bucket(settings.bucket) as plain:
+        bucket = MeteredBucket(plain, metrics.page)
         await claim_bucket(bucket, settings)
-        async with following(cluster, settings) as lists:
-            context = Context(lists, bucket, settings)
-            config = build_config(build_app(context, Keyring(settings.api_keys_file)), settings)
+        async with following(MeteredCluster(cluster, metrics.page), settings) as lists:
+            context = Context(lists, bucket, settings, metrics=metrics)
+            config = build_config(build_app(context, Keyring(settings.api_keys_file)), settings, metrics)
             async with keeping_certificate(config.ssl, settings):
                 _log.info("api.started", port=settings.port)
-                await Server(config, context.closing).serve(sockets=inherited_sockets(settings))
+                with showing(metrics.page, settings):
+                    await Server(config, context.closing).serve(sockets=inherited_sockets(settings))
 
 
 class Server(uvicorn.Server):
@@ -66,7 +72,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def build_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+def build_config(app: ASGIApp, settings: Settings, metrics: Metrics) -> uvicorn.Config:
     """Tell uvicorn how to serve."""
     config = uvicorn.Config(
         app,
@@ -75,7 +81,7 @@ def build_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         lifespan="off",
-        http=cast(type[asyncio.Protocol], partial(Connection, settings=settings)),
+        http=cast(type[asyncio.Protocol], partial(Connection, settings=settings, metrics=metrics)),
         ws="none",
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.shutdown_grace_s,

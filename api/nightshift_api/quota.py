@@ -75,11 +75,11 @@ class Places:
         self._held: dict[str, int] = {}
 
     @contextmanager
-    def hold(self, who: str, message: str) -> Iterator[None]:
+    def hold(self, who: str, limit: str, message: str) -> Iterator[None]:
         """Hold a place. Raises `TooMany` if all are taken."""
         held = self._held.get(who, 0)
         if self._count and held >= self._count:
-            raise TooMany(message)
+            raise TooMany(message, limit=limit)
         self._held[who] = held + 1
         try:
             yield

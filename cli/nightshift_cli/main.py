@@ -83,15 +83,15 @@ def local(port: int, data_dir: Path, concurrency: int, **options: tuple[str, ...
     from nightshift_crds.logs import configure_logs  # noqa: PLC0415 - the same
 
     model_keys = setup.parse_model_keys(options["model_keys"], os.environ)
-    endpoints = setup.LocalSettings.load(os.environ).endpoints
-    models = setup.parse_models(options["models"], model_keys, concurrency, endpoints)
+    settings = setup.LocalSettings.load(os.environ)
+    models = setup.parse_models(options["models"], model_keys, concurrency, settings.endpoints)
     given = setup.parse_keys(options["api_keys"])
     directory = setup.DataDir(data_dir.absolute())
     configure_logs("local")
     lock = lock_data_dir(directory)
     try:
         keys = setup.write_keys(directory, given)
-        asyncio.run(supervise(Installation(directory, port, keys, models), os.environ))
+        asyncio.run(supervise(Installation(directory, port, keys, models, settings.metrics_port), os.environ))
     except Unavailable as error:  # the file of resources: nobody else will mend it
         raise Rejected(str(error)) from None
     finally:

@@ -7,8 +7,9 @@ from nightshift_cli.port import NewBatch
 from nightshift_cli.views import BatchView, Condition, Cost, Document, ModelView, Problem, name_of
 from nightshift_crds import names
 from nightshift_crds.lifecycle import Phase, Sealing, is_terminal
-from nightshift_crds.models import BatchInput, BatchJob, BatchJobSpec, HostedModel
+from nightshift_crds.models import BatchInput, BatchJob, BatchJobSpec, BatchJobStatus, HostedModel
 from nightshift_crds.names import IdKind, ResultKind
+from nightshift_crds.receipts import cost_per_million
 
 _LOST = frozenset({Sealing.EXPIRED, Sealing.FAILED})
 _GROUP = "nightshift.dev"
@@ -43,18 +44,15 @@ def view_of_manifest(manifest: Document) -> BatchView:
         instance_type=status.instance_type,
         attempt=status.attempt,
         duration_s=(ended - started).total_seconds() if ended and started else None,
-        gpu_seconds=manifest.get("status", {}).get("gpuSeconds"),
-        cost=_cost_of(manifest.get("status", {})),
+        gpu_seconds=status.gpu_seconds,
+        cost=_cost_of(status),
         rerun_of=spec.input.rerun_of,
     )
 
 
-def _cost_of(status: Document) -> Cost | None:
-    cost, tokens = status.get("cost"), status.get("usage", {}).get("totalTokens")
-    if cost is None:
-        return None
-    total = float(cost["total"])
-    return Cost(cost["currency"], total, total * 1_000_000 / tokens if tokens else None)
+def _cost_of(status: BatchJobStatus) -> Cost | None:
+    cost = status.cost
+    return Cost(cost.currency, float(cost.total), cost_per_million(cost, status.usage)) if cost else None
 
 
 def _file_of(batch: BatchJob, kind: ResultKind, lines: int) -> str | None:

@@ -53,11 +53,17 @@ class Conflict(Rejected):
 
 
 class TooMany(NightshiftError):
-    """The caller asks for more than its share. `delay_s` is when to ask again, in seconds."""
+    """The caller asks for more than its share.
 
-    def __init__(self, message: str, *, delay_s: float = 1.0) -> None:
+    Attributes:
+        limit: the setting that says how much that is.
+        delay_s: when to ask again, in seconds.
+    """
+
+    def __init__(self, message: str, *, limit: str = "", delay_s: float = 1.0) -> None:
         super().__init__(message)
         self.message = message
+        self.limit = limit
         self.delay_s = delay_s
 
 

@@ -7,6 +7,7 @@ first try made. Sources: contract 2 (ids), guide (`openai/files/<FILE_ID>.jsonl`
 import hashlib
 import re
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -92,7 +93,12 @@ def job_name(batch_uid: str, step: Step, attempt: int = 0) -> str:
 
 def line_id(batch_uid: str, item: int) -> str:
     """Name a result line: unique over all batches, and the same whenever the line is written again."""
-    return f"batch_req_{batch_uid.replace('-', '')[:_HEX_OF_JOB]}{item:08x}"
+    return f"{_line_prefix(batch_uid)}{item:08x}"
+
+
+@lru_cache(maxsize=8)
+def _line_prefix(batch_uid: str) -> str:
+    return f"batch_req_{batch_uid.replace('-', '')[:_HEX_OF_JOB]}"
 
 
 def result_filename(batch_id: str, kind: ResultKind) -> str:

@@ -53,7 +53,17 @@ class Settings(BaseModel):
             raise Rejected("These settings need a look:\n  " + "\n  ".join(problems)) from None
 
 
-class CommonSettings(Settings):
+class MetricsSettings(Settings):
+    """Where a role shows its metrics."""
+
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port that shows metrics to Prometheus at `/metrics`, without a key: for whoever watches the installation, not for
+    those who call it. 0 shows none."""
+    metrics_host: str = "0.0.0.0"  # noqa: S104 - a pod listens on its own address
+    """Address of that port."""
+
+
+class CommonSettings(MetricsSettings):
     """What every role that talks to cluster and bucket is told."""
 
     cluster: str

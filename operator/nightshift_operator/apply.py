@@ -5,7 +5,7 @@ one wins and the other looks again. If this stops anywhere, the next pass sees w
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import assert_never
 
@@ -24,7 +24,7 @@ from nightshift_crds.models import (
     StoredFileSpec,
     StoredFileStatus,
 )
-from nightshift_crds.names import IdKind, ResultKind
+from nightshift_crds.names import IdKind, ResultKind, Step
 from nightshift_operator.budget import Budget
 from nightshift_operator.courier import Courier
 from nightshift_operator.decisions import (
@@ -42,6 +42,7 @@ from nightshift_operator.decisions import (
 )
 from nightshift_operator.facts import Observed
 from nightshift_operator.jobs import build_job, closing, collecting
+from nightshift_operator.metrics import Metrics
 from nightshift_operator.settings import Settings
 
 _log = structlog.get_logger()
@@ -57,6 +58,7 @@ class Applier:
     settings: Settings
     progress_budget: Budget
     courier: Courier
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def apply(self, observed: Observed, decision: Decision) -> None:
         """Carry a decision out. Raises `Stale` if the batch has changed since it was observed."""
@@ -67,12 +69,19 @@ class Applier:
             await self._act(action, observed)
         if decision.status is not None and decision.status != batch.status:
             written = await self._write_status(batch, decision.status)
-            _log_transition(batch, decision.status)
+            self._note(batch, decision)
             if decision.event:
                 event = decision.event
                 await self.cluster.record_event(
                     written, warning=event.warning, reason=event.reason, message=event.message
                 )
+
+    def _note(self, batch: BatchJob, decision: Decision) -> None:
+        assert decision.status is not None
+        _log_transition(batch, decision.status)
+        self.metrics.moved(batch, decision.status)
+        if decision.retry:
+            self.metrics.retried(decision.retry)
 
     async def _write_status(self, batch: BatchJob, status: BatchJobStatus) -> Manifest:
         metadata = batch.metadata
@@ -119,7 +128,10 @@ class Applier:
             await self.cluster.create(JOB, job)
         except AlreadyExists:
             await self._refuse_stranger(batch, job["metadata"]["name"])
-        _log.info("job.created", batch=batch.id, job=job["metadata"]["name"])
+            return
+        _log.info("job.created", job=job["metadata"]["name"])
+        if action.step is Step.RUN:
+            self.metrics.started(batch.status.model)
 
     async def _refuse_stranger(self, batch: BatchJob, name: str) -> None:
         """A Job of that name is ours, made by an earlier pass, or it is somebody else's and stays."""
@@ -220,7 +232,6 @@ def _log_transition(batch: BatchJob, status: BatchJobStatus) -> None:
     if status.phase != batch.status.phase:
         _log.info(
             "batch.phase_changed",
-            batch=batch.id,
             before=batch.status.phase,
             after=status.phase,
             lag_s=round((datetime.now(UTC) - batch.created).total_seconds(), 1),

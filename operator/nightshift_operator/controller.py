@@ -4,16 +4,21 @@ Which shell puts the names on the queue, kopf's watches or the local cluster's, 
 """
 
 import asyncio
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import structlog
+from structlog.contextvars import bind_contextvars, bound_contextvars
 
+from nightshift_crds import names
 from nightshift_crds.errors import Missing, Stale, Unavailable
+from nightshift_crds.names import IdKind
 from nightshift_operator.apply import Applier
 from nightshift_operator.decide import decide
+from nightshift_operator.metrics import Metrics
 from nightshift_operator.observe import Observer
 from nightshift_operator.queue import WorkQueue
 from nightshift_operator.view import Policy
@@ -26,6 +31,12 @@ class Key(NamedTuple):
 
     namespace: str
     name: str
+
+    @property
+    def batch_id(self) -> str:
+        """What the API calls the batch, as far as that can be known before it is read; else its name."""
+        given = names.id_of(IdKind.BATCH, self.name, "")
+        return self.name if given == f"{IdKind.BATCH}_" else given
 
 
 def _now() -> datetime:
@@ -41,6 +52,7 @@ class Controller:
     policy: Policy
     queue: WorkQueue[Key]
     now: Callable[[], datetime] = _now
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def work(self, workers: int) -> None:
         """Reconcile whatever comes, until cancelled."""
@@ -54,7 +66,10 @@ class Controller:
         try:
             observed = await self.observer.observe(key.namespace, key.name, now)
         except Missing:
+            self.metrics.forget(key.namespace, key.name)
             return None
+        bind_contextvars(batch=observed.batch.id)
+        self.metrics.saw(observed.batch)
         decision = decide(observed, now, self.policy)
         await self.applier.apply(observed, decision)
         return decision.requeue_after_s
@@ -63,20 +78,29 @@ class Controller:
         while True:
             key = await self.queue.take()
             try:
-                await self._try(key)
+                await self._pass(key)
             finally:
                 self.queue.done(key)
 
-    async def _try(self, key: Key) -> None:
+    async def _pass(self, key: Key) -> None:
+        started = time.monotonic()
+        with bound_contextvars(namespace=key.namespace, name=key.name, batch=key.batch_id):
+            result = await self._try(key)
+        self.metrics.reconciled(result, time.monotonic() - started)
+
+    async def _try(self, key: Key) -> str:
         try:
             requeue_after_s = await self.reconcile(key)
         except (Stale, Missing):  # somebody else wrote or deleted: what was decided may no longer follow
             self.queue.fail(key)
+            return "conflict"
         except Unavailable as error:
-            _log.warning("reconcile.unavailable", namespace=key.namespace, name=key.name, problem=str(error))
+            _log.warning("reconcile.unavailable", problem=str(error))
             self.queue.fail(key, error.delay_s)
+            return "unavailable"
         except Exception:  # noqa: BLE001 - a bug, or a write that the cluster refuses: the other batches go on
-            _log.exception("reconcile.failed", namespace=key.namespace, name=key.name)
+            _log.exception("reconcile.failed")
             self.queue.fail(key)
-        else:
-            self.queue.succeed(key, requeue_after_s)
+            return "failed"
+        self.queue.succeed(key, requeue_after_s)
+        return "done"

@@ -10,6 +10,7 @@ from enum import StrEnum
 from nightshift_crds.models import BatchJobStatus, HostedModel
 from nightshift_crds.names import ResultKind, Step
 from nightshift_crds.records import SealedFile
+from nightshift_operator.conditions import Reason
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ class Decision:
         status: the whole new status; None leaves it as it is.
         requeue_after_s: when to look again though nothing may have happened.
         is_progress: the status only copies progress, which may wait for its budget.
+        retry: why a run Job has come to nothing that another one follows.
     """
 
     actions: tuple[Action, ...] = ()
@@ -153,3 +155,4 @@ class Decision:
     event: Event | None = None
     requeue_after_s: float | None = None
     is_progress: bool = False
+    retry: Reason | None = None

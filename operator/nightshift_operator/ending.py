@@ -92,11 +92,10 @@ def _record(view: View, sealed: Sealed) -> Decision:
     total = status.counts.total
     is_sound = _adds_up(manifest, status)
     phase = _END_OF[manifest.reason] if is_sound else Phase.FAILED
+    has_run = manifest.completed + manifest.failed > view.observed.batch.reused
     update: dict[str, object] = {
         "counts": counts_of(manifest, total),
-        "usage": usage_of(manifest.usage)
-        if manifest.completed + manifest.failed > view.observed.batch.reused
-        else None,
+        "usage": usage_of(manifest.usage) if has_run else None,
         "output_file_id": _id_of(manifest.files.get(ResultKind.OUTPUT)),
         "error_file_id": _id_of(manifest.files.get(ResultKind.ERROR)),
     }

@@ -23,6 +23,7 @@ BATCH_LABEL = "nightshift.dev/batch"
 STEP_LABEL = "nightshift.dev/step"
 CLOSES_AT = "nightshift.dev/closes-at"
 """Annotation of a run Job: when the window of its model closes."""
+METRICS_PORT = "metrics"
 _JOB_SLACK_S = 900
 _JOB_TTL_S = 3_600
 _CA = "model-ca"
@@ -64,7 +65,7 @@ def _build_run(batch: BatchJob, model: HostedModel | None, input_key: str, setti
     pods = min(model.spec.shards, batch.status.slices or 1)
     values = _run_values(batch, target, settings) | {"SHARDS": pods}
     env = _variables(_common_values(batch, input_key, settings) | values)
-    pod = _build_pod(Step.RUN, [*env, *target.env], settings)
+    pod = _measured(_build_pod(Step.RUN, [*env, *target.env], settings), settings)
     placed = place_pod(_trusting(pod, model.spec.service), model, scheduling, settings.gpu_label)
     return _shared(_build(batch, Step.RUN, placed, settings, scheduling), pods)
 
@@ -147,6 +148,15 @@ def _build_pod(step: Step, env: list[Manifest], settings: Settings) -> Manifest:
     }
 
 
+def _measured(pod: Manifest, settings: Settings) -> Manifest:
+    """Name the port of a pod that shows metrics, if it does: a PodMonitor finds it by that. Pure."""
+    if not settings.processor_metrics_port:
+        return pod
+    [container] = pod["containers"]
+    port = {"name": METRICS_PORT, "containerPort": settings.processor_metrics_port}
+    return pod | {"containers": [container | {"ports": [port]}]}
+
+
 # --- where a run sends its lines --------------------------------------------------------------------------------------
 
 
@@ -194,7 +204,8 @@ def _trusting(pod: Manifest, service: ModelService | None) -> Manifest:
 
 
 def _common_values(batch: BatchJob, input_key: str, settings: Settings) -> dict[str, object]:
-    return {"BUCKET": settings.bucket, "BATCH_UID": batch.metadata.uid, "INPUT_KEY": input_key}
+    uid = batch.metadata.uid
+    return {"BUCKET": settings.bucket, "BATCH_UID": uid, "BATCH_ID": batch.id, "INPUT_KEY": input_key}
 
 
 def _inspect_values(batch: BatchJob, settings: Settings) -> dict[str, object]:
@@ -235,6 +246,8 @@ def _run_values(batch: BatchJob, target: _Target, settings: Settings) -> dict[st
     values = _spool_values(batch) | _sharing_values(target.service)
     return values | {
         "ENDPOINT": batch.spec.endpoint,
+        "MODEL": batch.status.model or "",
+        "METRICS_PORT": settings.processor_metrics_port,
         "ORDER": batch.status.order or LineOrder.FILE,
         "ATTEMPT": batch.status.attempt,
         "MODEL_URL": target.url,

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -17,6 +18,8 @@ from nightshift_crds.cluster.lease import holding_lease
 from nightshift_crds.cluster.port import BATCH_JOB, Cluster
 from nightshift_crds.errors import Missing, Refused, Rejected
 from nightshift_crds.logs import configure_logs
+from nightshift_crds.metering import MeteredBucket, MeteredCluster
+from nightshift_crds.metrics import showing
 from nightshift_crds.parent import end_with_parent
 from nightshift_operator.apply import Applier
 from nightshift_operator.budget import Budget
@@ -24,6 +27,7 @@ from nightshift_operator.controller import Controller, Key
 from nightshift_operator.courier import Courier, Endpoints
 from nightshift_operator.follow import Follower
 from nightshift_operator.kopf_shell import KopfShell
+from nightshift_operator.metrics import Metrics
 from nightshift_operator.observe import Observer
 from nightshift_operator.poster import Poster, open_poster
 from nightshift_operator.queue import WorkQueue
@@ -56,18 +60,22 @@ async def operate(settings: Settings) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, task.cancel)
     with suppress(asyncio.CancelledError):  # by a signal, wherever it finds us: waiting for the Lease, for instance
-        endpoints = Endpoints(settings.webhooks_file)
+        endpoints, metrics = Endpoints(settings.webhooks_file), Metrics(settings.metrics_max_models)
         async with (
-            open_cluster(settings.cluster) as cluster,
+            open_cluster(settings.cluster) as plain,
             open_bucket(settings.bucket) as bucket,
             open_poster(settings) as poster,
         ):
+            cluster = MeteredCluster(plain, metrics.page)
             await _check_crds(cluster)
             namespace, _, name = settings.lease.partition("/")
             _log.info("operator.waiting", lease=settings.lease)
             async with holding_lease(cluster, namespace, name, settings.holder, on_lost=_end_at_once):
                 _log.info("operator.started")
-                await _work(cluster, bucket, poster, endpoints, settings)
+                with showing(metrics.page, settings):
+                    await _work(
+                        Ports(cluster, MeteredBucket(bucket, metrics.page), poster, endpoints, metrics), settings
+                    )
     _log.info("operator.stopped")
 
 
@@ -90,20 +98,36 @@ def _end_at_once() -> None:
     os._exit(1)
 
 
-async def _work(cluster: Cluster, bucket: Bucket, poster: Poster, endpoints: Endpoints, settings: Settings) -> None:
+@dataclass(frozen=True)
+class Ports:
+    """What of the world the operator reads and changes."""
+
+    cluster: Cluster
+    bucket: Bucket
+    poster: Poster
+    endpoints: Endpoints
+    metrics: Metrics
+
+
+async def _work(ports: Ports, settings: Settings) -> None:
+    cluster, bucket, metrics = ports.cluster, ports.bucket, ports.metrics
     queue: WorkQueue[Key] = WorkQueue(time.monotonic)
-    courier = Courier(endpoints, poster, settings.webhook_concurrency, lambda *batch: queue.add(Key(*batch)))
+    metrics.watch_queue(queue.depth, queue.oldest_s)
+    concurrency = settings.webhook_concurrency
+    courier = Courier(ports.endpoints, ports.poster, concurrency, lambda *batch: queue.add(Key(*batch)))
     window = timedelta(seconds=settings.completion_window_s)
+    budget = Budget(settings.progress_writes_per_s, time.monotonic)
     controller = Controller(
         observer=Observer(cluster, bucket, window, settings.uri_prefixes, settings.gpu_label, courier),
-        applier=Applier(cluster, bucket, settings, Budget(settings.progress_writes_per_s, time.monotonic), courier),
+        applier=Applier(cluster, bucket, settings, budget, courier, metrics),
         policy=Policy.of(settings),
         queue=queue,
+        metrics=metrics,
     )
     async with asyncio.TaskGroup() as group:
         parts = [
             group.create_task(controller.work(settings.workers), name="work"),
-            group.create_task(Sweep(cluster, bucket, settings).run(), name="sweep"),
+            group.create_task(Sweep(cluster, bucket, settings, metrics).run(), name="sweep"),
             group.create_task(Resync(cluster, queue, settings.resync_interval_s).run(), name="resync"),
         ]
         # kopf takes every task that is born after it for its own, and ends it as it ends.

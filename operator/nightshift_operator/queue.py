@@ -86,6 +86,11 @@ class WorkQueue(Generic[K]):
             self._again.discard(key)
             self.add(key)
 
+    def depth(self) -> int:
+        """Count the names that are due and that no worker has taken."""
+        now = self._clock()
+        return len(self._ready) + sum(due <= now for due in list(self._due.values()))
+
     def oldest_s(self) -> float:
         """Tell for how long the name has been due that no worker has taken for longest; 0.0 if there is none."""
         now = self._clock()

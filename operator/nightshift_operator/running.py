@@ -171,7 +171,7 @@ def _next_attempt(view: View, why: Says, *actions: Action, failed: bool) -> Deci
     says = replace(why, reason=Reason.RETRYING, message=text)
     status = view.saying(status.model_copy(update=update | _FORGOTTEN), says)
     event = Event(EventReason.RETRYING, text, warning=True) if failed else None
-    return view.to(status, *actions, event=event)
+    return replace(view.to(status, *actions, event=event), retry=why.reason if failed else None)
 
 
 def _fail(view: View, error: BatchError, why: Says | None = None) -> Decision:

@@ -38,6 +38,11 @@ class Settings(CommonSettings):
     """Seconds between two full lists; events are hints, lists are the truth."""
     probe_port: Annotated[int, Field(ge=1, le=65535)] = 8081
     """Port of the liveness probe, `/healthz`; only on Kubernetes."""
+    metrics_max_models: Annotated[int, Field(ge=0)] = 100
+    """Models that metrics tell apart, those that come first; batches of all others are counted as `other`. Each costs
+    up to 60 time series."""
+    processor_metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port on which processors that send lines show metrics; 0 shows none."""
 
     completion_window_s: Annotated[int, Field(ge=1)] = DAY_S
     """Seconds until a batch expires, whatever it says about 24h; for tests and small installations."""
@@ -92,7 +97,7 @@ class Settings(CommonSettings):
 
     flush_interval_s: Annotated[float, Field(gt=0)] = 0.5
     """Seconds after which a processor makes results durable. 5 suits a cloud bucket."""
-    flush_bytes: Annotated[int, Field(ge=1)] = 4 * MIB
+    flush_bytes: Annotated[int, Field(ge=1)] = MIB
     """Bytes of results that a processor makes durable without waiting. 8 MiB suits a cloud bucket."""
     slices_per_shard: Annotated[int, Field(ge=1, le=1_024)] = 8
     """Parts of a batch for each of its processors, where there are several: one that is done takes the next part. More

@@ -13,12 +13,13 @@ from datetime import UTC, date, datetime, timedelta
 import structlog
 
 from nightshift_crds import names
-from nightshift_crds.bucket.port import Bucket, get
+from nightshift_crds.bucket.port import Bucket, ObjectInfo, get
 from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Cluster, Kind, Propagation, Selector, each
 from nightshift_crds.errors import Missing, Stale, Unavailable
 from nightshift_crds.holding import is_awaited, is_read
 from nightshift_crds.models import BatchJob, FilePhase, ObjectMeta, StoredFile
 from nightshift_crds.reading import parse_known
+from nightshift_operator.metrics import Metrics
 from nightshift_operator.retention import (
     is_expired,
     is_orphan,
@@ -55,6 +56,7 @@ class Sweep:
     cluster: Cluster
     bucket: Bucket
     settings: Settings
+    metrics: Metrics = field(default_factory=Metrics)
     _orphans: dict[str, datetime] = field(default_factory=dict)
     _swept_day: date | None = None
 
@@ -64,8 +66,10 @@ class Sweep:
             try:
                 await self.run_once(datetime.now(UTC))
             except (Stale, Unavailable) as error:
+                self.metrics.sweep_failed()
                 _log.warning("sweep.unavailable", problem=str(error))
             except Exception:  # noqa: BLE001 - a bug must not end the operator: the batches go on
+                self.metrics.sweep_failed()
                 _log.exception("sweep.failed")
             await asyncio.sleep(self.settings.sweep_interval_s)
 
@@ -83,6 +87,7 @@ class Sweep:
             swept.orphans = await self._sweep_orphans(now)
         self._swept_day = now.date()
         _log.info("sweep.done", **asdict(swept))
+        self.metrics.swept(asdict(swept), now)
         return swept
 
     # files and batches
@@ -176,25 +181,28 @@ class Sweep:
         except Missing:  # the API claims it at its first start
             return False
         if owner != self.settings.installation:
+            self.metrics.sweep_refused("not_our_bucket")
             _log.error("sweep.not_our_bucket", owner=owner, installation=self.settings.installation)
         return owner == self.settings.installation
 
     async def _sweep_orphans(self, now: datetime) -> int:
         objects, orphans = await self._find_orphans(now)
-        self._orphans = {key: self._orphans.get(key, now) for key in orphans}
+        self.metrics.found_orphans(len(orphans), sum(info.size for info in orphans))
+        self._orphans = {info.key: self._orphans.get(info.key, now) for info in orphans}
         due = pick_orphans(self._orphans, now, timedelta(seconds=self.settings.sweep_interval_s))
         if not is_safe(len(due), objects, self.settings.sweep_max_share):
+            self.metrics.sweep_refused("too_many_orphans")
             _log.error("sweep.too_many_orphans", orphans=len(due), objects=objects)
             return 0
         return sum([await self._remove_orphan(key) for key in due])
 
-    async def _find_orphans(self, now: datetime) -> tuple[int, list[str]]:
+    async def _find_orphans(self, now: datetime) -> tuple[int, list[ObjectInfo]]:
         """List the bucket first and its owners after, so that whatever was there before has its owner there too."""
         age = timedelta(seconds=self.settings.orphan_age_s)
         infos = [info for prefix in (names.FILES, names.BATCHES) async for info in self.bucket.list(prefix)]
         owners = {m["metadata"]["name"] async for m in each(self.cluster, STORED_FILE)}
         owners |= {m["metadata"]["uid"] async for m in each(self.cluster, BATCH_JOB)}
-        return len(infos), [info.key for info in infos if is_orphan(info, owners, now, age)]
+        return len(infos), [info for info in infos if is_orphan(info, owners, now, age)]
 
     async def _has_record(self, name: str) -> bool:
         """Look live, in all namespaces, whether there is a StoredFile of a name."""

@@ -16,7 +16,7 @@ from google_crc32c import extend
 from nightshift_crds import names
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.errors import AlreadyExists
-from nightshift_crds.lines import LineFault, LineSplitter, parse_custom_id, request_of
+from nightshift_crds.lines import LineFault, LineSplitter, parse_item, parse_result_id, request_of
 from nightshift_processor.settings import InspectSettings
 from nightshift_processor.spool import InputChanged
 
@@ -40,7 +40,7 @@ class Reused:
         """Count a line without its newline."""
         self.size += len(line) + 1
         self.lines += 1
-        self.digests.add(_digest(parse_custom_id(line)))
+        self.digests.add(_digest(parse_result_id(line)))
 
 
 async def collect(settings: InspectSettings, bucket: Bucket) -> Reused:
@@ -96,10 +96,10 @@ def _left(lines: Iterator[bytes | None], digests: set[bytes], *, is_first: bool)
 
 
 def _has_result(request: bytes, digests: set[bytes]) -> bool:
-    """Tell whether a line is one of those; what is no request line has none, and is for the inspection to judge."""
+    """Tell whether a line is one of those; what is no request line has none, and is not what was validated."""
     try:
-        return bool(request) and _digest(parse_custom_id(request)) in digests
-    except (msgspec.DecodeError, KeyError, LineFault):
+        return bool(request) and _digest(parse_item(request).custom_id) in digests
+    except (msgspec.DecodeError, KeyError, LineFault, RecursionError):
         return False
 
 

@@ -43,7 +43,7 @@ def main() -> None:
     end_with_parent(os.environ)
     try:
         settings = _SETTINGS[step].load(os.environ)
-        structlog.contextvars.bind_contextvars(batch=settings.batch_uid, step=step.value)
+        structlog.contextvars.bind_contextvars(batch=settings.batch_id or settings.batch_uid, step=step.value)
         sys.exit(uvloop.run(_main(settings)))
     except Rejected as error:
         _log.error("settings.wrong", problem=error.message)

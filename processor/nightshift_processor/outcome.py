@@ -13,14 +13,14 @@ from nightshift_crds.lines import ErrorForm, LineError, Usage, compact, render_e
 from nightshift_processor.client import Answer, Failure, NoAnswer
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """The result of a line; `usage` is None for an error."""
 
     line: bytes
     usage: Usage | None
 
 
-class Asked(Struct, frozen=True):
+class Asked(Struct, frozen=True, gc=False):
     """Which line it is that was sent."""
 
     line_id: str

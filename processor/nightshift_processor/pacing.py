@@ -12,6 +12,7 @@ from nightshift_processor.client import Answer, Failure, ModelClient, NoAnswer
 from nightshift_processor.flow import Flow, Rules
 from nightshift_processor.load import watch_load
 from nightshift_processor.settings import RunSettings
+from nightshift_processor.tally import Tally
 
 _REFUSALS = frozenset({429, 503})
 _UNSERVED = frozenset({Failure.NOT_CONNECTED, Failure.TIMEOUT})
@@ -20,9 +21,10 @@ _UNSERVED = frozenset({Failure.NOT_CONNECTED, Failure.TIMEOUT})
 class PacedClient:
     """A client before which requests wait for their turn."""
 
-    def __init__(self, client: ModelClient, flow: Flow) -> None:
+    def __init__(self, client: ModelClient, flow: Flow, tally: Tally) -> None:
         self._client = client
         self._flow = flow
+        self._tally = tally
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -31,18 +33,22 @@ class PacedClient:
 
     async def post(self, body: bytes) -> Answer:
         """See the interface."""
-        flow, time = self._flow, self._loop.time
+        flow, tally, time = self._flow, self._tally, self._loop.time
         sent_at = time()
         if self._waiting or not flow.enter(sent_at):
             await self._wait()
             sent_at = time()
+        tally.send(sent_at)
         try:
             answer = await self._client.post(body)
+            now = time()
+            tally.answer(answer.status, now - sent_at)
             if answer.status in _REFUSALS:
                 self._refuse(body, sent_at, answer.retry_after_s)
             else:
-                flow.answer(sent_at, time(), len(answer.body) if answer.status == 200 else 0)
+                flow.answer(sent_at, now, len(answer.body) if answer.status == 200 else 0)
         except NoAnswer as no_answer:
+            tally.fail(no_answer.failure)
             if no_answer.failure in _UNSERVED:
                 self._refuse(body, sent_at, None)
             raise
@@ -93,14 +99,15 @@ class PacedClient:
 
 
 @asynccontextmanager
-async def paced(settings: RunSettings, client: ModelClient) -> AsyncIterator[ModelClient]:
+async def paced(settings: RunSettings, client: ModelClient, tally: Tally) -> AsyncIterator[ModelClient]:
     """Pace a client for as long as the context lasts."""
     flow = Flow(
         Rules(settings.max_concurrency, settings.batch_share, settings.latency_tolerance, settings.model_is_shared)
     )
+    tally.flow = flow
     watching = asyncio.create_task(watch_load(settings, flow), name="load") if settings.model_is_shared else None
     try:
-        yield PacedClient(client, flow)
+        yield PacedClient(client, flow, tally)
     finally:
         if watching is not None:
             watching.cancel()

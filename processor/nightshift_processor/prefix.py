@@ -5,17 +5,15 @@ beginning find it there if they come together. A batch has one model, so its nam
 made of bytes as the user wrote them: equal texts of one program are equal bytes, and nothing is decoded for it.
 """
 
-from collections.abc import Iterator
-from hashlib import blake2b
-
 import msgspec
+from google_crc32c import value as crc32c_of
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 _TEXTS = 4
 """Messages that count: a system prompt, and the beginning of what follows it."""
 _BEGINNING_BYTES = 240
-_HASH_BYTES = 8
-MAX_KEY_BYTES = _TEXTS * (_BEGINNING_BYTES + _HASH_BYTES) + _HASH_BYTES
+_SUM_BYTES = 4
+MAX_KEY_BYTES = _TEXTS * (_BEGINNING_BYTES + _SUM_BYTES) + _SUM_BYTES
 
 
 class _Message(Struct):
@@ -39,29 +37,25 @@ _decode = msgspec.json.Decoder(_Line).decode
 def prefix_key(line: bytes) -> bytes:
     """Give the key of a line; an empty one if it has none, which sorts it first, in the order of the file.
 
-    Of each text its beginning, so that near matches are neighbours, and a hash of all of it, so that equal texts are
-    together however long they are. Tools come behind the first text, as most templates write them.
+    Of each text its beginning, so that near matches are neighbours, and a checksum of all of it, so that equal texts
+    are together however long they are; that others may have the same one costs nothing but a place. Tools come behind
+    the first text, as most templates write them.
     """
     try:
         body = _decode(line).body
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return b""
-    first, *others = list(_texts(body)) or [Raw(b"")]
-    tools = _hash(body.tools) if body.tools else b""
-    return b"".join([_part(first), tools, *map(_part, others)])
+    parts = [text[:_BEGINNING_BYTES] + _sum(text) for text in _texts(body)]
+    if body.tools:
+        parts.insert(1, _sum(bytes(body.tools)))
+    return b"".join(parts)
 
 
-def _texts(body: _Body) -> Iterator[Raw]:
+def _texts(body: _Body) -> list[bytes]:
     if body.messages is UNSET:
-        yield body.prompt or body.input
-        return
-    for message in body.messages[:_TEXTS]:
-        yield message.content
+        return [bytes(body.prompt or body.input)]
+    return [bytes(message.content) for message in body.messages[:_TEXTS]]
 
 
-def _part(text: Raw) -> bytes:
-    return bytes(memoryview(text)[:_BEGINNING_BYTES]) + _hash(text) if text else b""
-
-
-def _hash(text: Raw) -> bytes:
-    return blake2b(text, digest_size=_HASH_BYTES).digest()
+def _sum(text: bytes) -> bytes:
+    return crc32c_of(text).to_bytes(_SUM_BYTES) if text else b""

@@ -18,7 +18,7 @@ _ALWAYS = frozenset({429, 503})
 _SOMETIMES = frozenset({408, 425})
 
 
-class Tries(Struct, frozen=True):
+class Tries(Struct, frozen=True, gc=False):
     """What a line has been through.
 
     Attributes:
@@ -32,6 +32,11 @@ class Tries(Struct, frozen=True):
     def after(self, result: Answer | NoAnswer) -> "Tries":
         """Count one more."""
         return Tries(self.sent + 1, self.suspect + _is_suspect(result))
+
+
+def is_served(result: Answer | NoAnswer) -> bool:
+    """Tell whether a result stands that nothing is wrong with, as nearly all do."""
+    return isinstance(result, Answer) and result.status < 400
 
 
 def next_delay(result: Answer | NoAnswer, tries: Tries, max_tries: int, luck: float) -> float | None:

@@ -17,14 +17,17 @@ from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.errors import Missing
 from nightshift_crds.exits import Exit
 from nightshift_crds.lines import parse_item
+from nightshift_crds.metrics import showing
 from nightshift_processor.client import Answer, ModelClient, NoAnswer, open_client
+from nightshift_processor.metrics import RunPage
 from nightshift_processor.outcome import Asked, conclude
 from nightshift_processor.pacing import paced
-from nightshift_processor.retry import Tries, is_turn_over, next_delay
+from nightshift_processor.retry import Tries, is_served, is_turn_over, next_delay
 from nightshift_processor.settings import RunSettings
 from nightshift_processor.share import Share, open_share
 from nightshift_processor.spool import InputChanged, Spool, fill_spool
 from nightshift_processor.stopping import unless, wait_until_over
+from nightshift_processor.tally import Tally
 from nightshift_processor.writer import Fenced
 
 _log = structlog.get_logger()
@@ -32,14 +35,16 @@ _log = structlog.get_logger()
 
 async def run(settings: RunSettings, bucket: Bucket, stop: asyncio.Event) -> Exit:
     """Run slices until there is none left, or until `stop` is set or the deadline has come."""
+    tally = Tally(asyncio.get_running_loop().time())
     over = asyncio.create_task(wait_until_over(stop, settings.deadline), name="over")
     try:
-        return await _run(settings, bucket, over)
+        with showing(RunPage(tally, settings), settings):
+            return await _run(settings, bucket, tally, over)
     finally:
         over.cancel()
 
 
-async def _run(settings: RunSettings, bucket: Bucket, over: "asyncio.Task[Exit]") -> Exit:
+async def _run(settings: RunSettings, bucket: Bucket, tally: Tally, over: "asyncio.Task[Exit]") -> Exit:
     fetch = fill_spool(bucket, settings.input_key, settings.input_crc32c, settings.scratch_dir, settings.order)
     try:
         spool = await unless(fetch, over)
@@ -50,19 +55,21 @@ async def _run(settings: RunSettings, bucket: Bucket, over: "asyncio.Task[Exit]"
         return await over
     with closing(spool):
         try:
-            return await _work_on(settings, bucket, spool, over)
+            return await _work_on(settings, bucket, spool, tally, over)
         except Fenced as fenced:
             _log.warning("slice.fenced", problem=str(fenced))
             return Exit.INTERRUPTED
 
 
-async def _work_on(settings: RunSettings, bucket: Bucket, spool: Spool, over: "asyncio.Task[Exit]") -> Exit:
-    async with open_share(settings, bucket, spool) as share:
+async def _work_on(
+    settings: RunSettings, bucket: Bucket, spool: Spool, tally: Tally, over: "asyncio.Task[Exit]"
+) -> Exit:
+    async with open_share(settings, bucket, spool, tally) as share:
         has_work = await unless(share.claim(), over)
         if not has_work:
             return await over if has_work is None else Exit.DONE
-        async with open_client(settings) as unpaced, paced(settings, unpaced) as client:
-            is_done = await unless(_Dispatch(settings, spool, share, client).work_all(), share.broken, over)
+        async with open_client(settings) as unpaced, paced(settings, unpaced, tally) as client:
+            is_done = await unless(_Dispatch(settings, spool, share, client, tally).work_all(), share.broken, over)
     end = Exit.DONE if is_done else await over
     _log.info("run.left", exit=end.name)
     return end
@@ -80,6 +87,7 @@ class _Dispatch:
     spool: Spool
     share: Share
     client: ModelClient
+    tally: Tally
     tries: dict[int, Tries] = field(default_factory=dict)
 
     async def work_all(self) -> bool:
@@ -104,18 +112,18 @@ class _Dispatch:
         """Send a line until its result stands; None if others shall go first meanwhile."""
         tries = self.tries.pop(item, Tries())
         while True:
-            result = await self._post(body)
+            try:
+                result: Answer | NoAnswer = await self.client.post(body)
+            except NoAnswer as no_answer:
+                result = no_answer
+            if is_served(result):
+                return result
             tries = tries.after(result)
             delay_s = next_delay(result, tries, self.settings.max_tries, random.random())  # noqa: S311 - jitter
             if delay_s is None:
                 return result
+            self.tally.retry(result)
             await asyncio.sleep(delay_s)
             if is_turn_over(tries):
                 self.tries[item] = tries
                 return None
-
-    async def _post(self, body: bytes) -> Answer | NoAnswer:
-        try:
-            return await self.client.post(body)
-        except NoAnswer as no_answer:
-            return no_answer

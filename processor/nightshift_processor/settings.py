@@ -9,7 +9,7 @@ from pydantic import AnyHttpUrl, AwareDatetime, BeforeValidator, Field, SecretSt
 
 from nightshift_crds.lifecycle import Sealing
 from nightshift_crds.lines import ErrorForm, LineOrder
-from nightshift_crds.settings import Settings
+from nightshift_crds.settings import MetricsSettings, Settings
 
 MIB = 1 << 20
 _INDEX = "JOB_COMPLETION_INDEX"
@@ -40,6 +40,8 @@ class StepSettings(Settings):
     """URL of the bucket: `file:///PATH`."""
     batch_uid: str
     """Uid of the BatchJob."""
+    batch_id: str = ""
+    """Id of the batch as the API shows it, for logs; without it they have the uid."""
     input_key: str
     """Key of the input in the bucket."""
 
@@ -72,11 +74,13 @@ class SpoolSettings(StepSettings):
     """Folder that holds the input meanwhile."""
 
 
-class RunSettings(SpoolSettings):
+class RunSettings(SpoolSettings, MetricsSettings):
     """Settings of `nightshift-processor run`."""
 
     endpoint: str
     """Path that is appended to the model server's URL."""
+    model: str = ""
+    """Name of the model, for metrics."""
     model_url: AnyHttpUrl
     """Root of the model server; a trailing `/v1` means the same."""
     model_api_key: Annotated[SecretStr, BeforeValidator(_strip_key)] | None = None
@@ -105,7 +109,7 @@ class RunSettings(SpoolSettings):
     """Which of these pods it is, as Kubernetes tells it in JOB_COMPLETION_INDEX."""
     flush_interval_s: Annotated[float, Field(gt=0)] = 0.5
     """Seconds after which results are made durable. After a SIGKILL this much may reach the model again."""
-    flush_bytes: Annotated[int, Field(ge=1)] = 4 * MIB
+    flush_bytes: Annotated[int, Field(ge=1)] = MIB
     """Bytes of results that are made durable without waiting; about twice as much is held in memory."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 600
     """Seconds that the model server gets for one answer."""

@@ -6,6 +6,7 @@ without a result stays here.
 """
 
 import asyncio
+from array import array
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +22,7 @@ from nightshift_processor.choosing import Standing, choose, judge, slice_of
 from nightshift_processor.outcome import Outcome
 from nightshift_processor.settings import RunSettings
 from nightshift_processor.spool import Spool
+from nightshift_processor.tally import Tally
 from nightshift_processor.writer import SliceLog, SliceWriter, insist, pumping
 
 _log = structlog.get_logger()
@@ -57,9 +59,11 @@ class Share:
     settings: RunSettings
     bucket: Bucket
     spool: Spool
+    tally: Tally
     writers: AsyncExitStack
     broken: "asyncio.Future[None]"
-    _fresh: deque[int] = field(default_factory=deque)
+    _fresh: "array[int]" = field(default_factory=lambda: array("I"))
+    """Lines that have not been in hand, the next one last: as objects they would take ten times the memory."""
     _again: deque[tuple[Part, int]] = field(default_factory=deque)
     _newest: Part | None = None
     _begun: list[SliceWriter] = field(default_factory=list)
@@ -71,7 +75,7 @@ class Share:
 
     def take(self) -> tuple[Part, int] | None:
         """Give the next line of the newest slice; None if all of them have been in hand."""
-        return (self._newest, self._fresh.popleft()) if self._newest and self._fresh else None
+        return (self._newest, self._fresh.pop()) if self._newest and self._fresh else None
 
     async def find(self) -> tuple[Part, int] | None:
         """Give the next line, of a further slice if need be; None if there is nothing left to do for one more."""
@@ -150,11 +154,13 @@ class Share:
             flush_interval_s=self.settings.flush_interval_s,
             flush_bytes=self.settings.flush_bytes,
             give_up_after_s=self.settings.give_up_after_s,
+            tally=self.tally,
         )
 
     async def _begin(self, slice_no: int, writer: SliceWriter) -> None:
         run = slice_of(len(self.spool), self.settings.slices, slice_no)
-        self._fresh.extend(item for item in self.spool.order[run] if not writer.is_done(item))
+        last_first = reversed(self.spool.order[run])
+        self._fresh = array("I", (item for item in last_first if not writer.is_done(item)))
         self._newest = Part(writer, len(self._fresh))
         _log.info("slice.claimed", slice=slice_no, lines=len(self._fresh))
         self._begun.append(writer)
@@ -169,7 +175,7 @@ class Share:
 
 
 @asynccontextmanager
-async def open_share(settings: RunSettings, bucket: Bucket, spool: Spool) -> AsyncIterator[Share]:
+async def open_share(settings: RunSettings, bucket: Bucket, spool: Spool, tally: Tally) -> AsyncIterator[Share]:
     """Open the share of a pod. Leaving it makes durable what has arrived, and ends no slice that is not done.
 
     Raises:
@@ -178,7 +184,7 @@ async def open_share(settings: RunSettings, bucket: Bucket, spool: Spool) -> Asy
     """
     broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     async with AsyncExitStack() as writers:
-        share = Share(settings, bucket, spool, writers, broken)
+        share = Share(settings, bucket, spool, tally, writers, broken)
         try:
             yield share
         finally:

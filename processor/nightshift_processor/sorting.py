@@ -35,7 +35,7 @@ class Sorter:
     def sort(self) -> "array[int]":
         """Give the numbers in the order of their keys; nothing is left on scratch disk."""
         self._held.sort()
-        order = array("Q", (number for _, number in merge(self._held, *map(_read_run, self._runs))))
+        order = array("I", (number for _, number in merge(self._held, *map(_read_run, self._runs))))
         self.close()
         return order
 

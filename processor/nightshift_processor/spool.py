@@ -40,15 +40,22 @@ class Spool:
         self._sorter = sorter
         self.order: Sequence[int] = ()
         self._starts = array("Q")
-        self._ends = array("Q")
+        self._lengths = array("I")
         self._block, self._block_start = b"", 0
 
     def __len__(self) -> int:
         return len(self._starts)
 
     def read(self, item: int) -> bytes:
-        """Read a line, and what stands behind it for the next call; the file must be whole."""
-        start, end = self._starts[item], self._ends[item]
+        """Read a line; the file must be whole.
+
+        In the order of the file what stands behind it is read with it. In another one that would be for nothing.
+        """
+        start = self._starts[item]
+        end = start + self._lengths[item]
+        if self._sorter:
+            line = os.pread(self._file.fileno(), end - start, start)
+            return request_of(line, is_first=start == 0)
         if not self._block_start <= start <= end <= self._block_start + len(self._block):
             self._block = os.pread(self._file.fileno(), max(end - start, _AHEAD_BYTES), start)
             self._block_start = start
@@ -75,7 +82,7 @@ class Spool:
         request = request_of(line, is_first=start == 0)
         if request:
             self._starts.append(start)
-            self._ends.append(start + len(line))
+            self._lengths.append(len(line))
         if request and self._sorter:
             self._sorter.add(prefix_key(request))
 

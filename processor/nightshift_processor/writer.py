@@ -34,6 +34,7 @@ from nightshift_crds.records import (
 from nightshift_crds.slicelog import Tail, read_header
 from nightshift_processor.choosing import Standing, judge
 from nightshift_processor.outcome import Outcome
+from nightshift_processor.tally import Tally
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -57,6 +58,7 @@ class SliceLog:
     flush_interval_s: float
     flush_bytes: int
     give_up_after_s: float
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass
@@ -86,6 +88,7 @@ class SliceWriter:
         self._room.set()
         self._closing: RecordKind | None = None
         self._reported = time.monotonic()
+        self._reported_lines = 0
 
     async def claim(self, tail: Tail | None) -> bool:
         """Take the log over, behind whatever stands in it; False if its slice has ended or is another pod's.
@@ -100,7 +103,7 @@ class SliceWriter:
         while header is None or self._may_follow(header):
             self._state = header.state if header else State()
             claim = Header(kind=RecordKind.CLAIM, writer=self._writer, by=self._log.by, state=self._state)
-            header = await self._append(claim, [])
+            header = await self._append(encode_record(claim))
             if header is None:
                 await self._begin()
                 return True
@@ -115,7 +118,8 @@ class SliceWriter:
     async def _begin(self) -> None:
         self._claim = self._seq
         self._ledger = Ledger.unpack(self._state.done, self._log.items)
-        await self._report(0)
+        self._reported_lines = self._state.completed + self._state.failed
+        await self._report()
 
     def is_done(self, item: int) -> bool:
         """Tell whether the log held the result of an item when it was claimed, or has taken it since."""
@@ -189,10 +193,20 @@ class SliceWriter:
             output_length=sum(map(len, pending.outputs)),
             error_length=sum(map(len, pending.errors)),
         )
-        if await self._append(header, [*pending.outputs, *pending.errors]) is not None:
+        record = encode_record(header, [*pending.outputs, *pending.errors])
+        done = (len(pending.outputs), len(pending.errors), pending.usage)
+        del pending  # while it is written the record alone is held
+        if await self._append(record) is not None:
             raise Fenced(f"another writer has slice {self._log.slice_no}")
         self._state = header.state
-        await self._report(0 if kind is RecordKind.END else len(pending.items))  # nobody works at what has ended
+        self._log.tally.flush(*done, len(record))
+        if not self._is_pressed():
+            await self._report(has_ended=kind is RecordKind.END)
+
+    def _is_pressed(self) -> bool:
+        """Tell whether the next record is due already, which can be reported with this one, and not too late."""
+        is_next_due = self._pending.size >= self._log.flush_bytes and self._closing is None
+        return is_next_due and time.monotonic() - self._reported < self._log.flush_interval_s
 
     def _sum(self, pending: _Pending) -> State:
         state = self._state
@@ -205,11 +219,10 @@ class SliceWriter:
             done=self._ledger.pack(),
         )
 
-    async def _append(self, header: Header, lines: list[bytes]) -> Header | None:
+    async def _append(self, record: bytes) -> Header | None:
         """Write the next record; the header of another writer's record if that stands there instead."""
         seq = self._seq + 1
         key = names.record_key(self._log.batch_uid, self._log.slice_no, seq)
-        record = encode_record(header, lines)
         found = await insist(lambda: self._create(key, record), key, self._log.give_up_after_s)
         self._seq = seq
         return found if found is not None and found.writer != self._writer else None
@@ -222,11 +235,12 @@ class SliceWriter:
             return await read_header(self._log.bucket, key)
         return None
 
-    async def _report(self, lines: int) -> None:
-        """Rewrite the progress; one that is lost is made up for by the next."""
+    async def _report(self, *, has_ended: bool = False) -> None:
+        """Rewrite the progress; one that is lost is made up for by the next. Nobody works at what has ended."""
         now = time.monotonic()
-        rate = lines / max(now - self._reported, 1e-3)
-        self._reported = now
+        lines = self._state.completed + self._state.failed
+        rate = 0.0 if has_ended else (lines - self._reported_lines) / max(now - self._reported, 1e-3)
+        self._reported, self._reported_lines = now, lines
         progress = Progress(seq=self._seq, state=self._state, rate=round(rate, 1))
         key = names.progress_key(self._log.batch_uid, self._log.slice_no, self._claim)
         try:

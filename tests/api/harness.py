@@ -20,6 +20,7 @@ from nightshift_api.app import PREFIXES, build_app
 from nightshift_api.auth import Keyring
 from nightshift_api.context import Context
 from nightshift_api.lists import Lists, following
+from nightshift_api.metrics import Metrics
 from nightshift_api.settings import Settings
 from nightshift_crds import names
 from nightshift_crds.bucket import open_bucket
@@ -68,6 +69,7 @@ class Api:
     clock: Clock
     keys_file: Path
     description: Description
+    metrics: Metrics
     closing: asyncio.Event
 
     @property
@@ -158,7 +160,8 @@ async def open_api(
         async with client_of(app) as plain:
             description = json_of(await plain.get(f"{BASE}/openapi.json"), 200)
         async with client_of(app, KEY, description) as client, client_of(app, OTHER_KEY, description) as stranger:
-            yield Api(client, stranger, app, lists, bucket, clock, loaded.api_keys_file, description, context.closing)
+            keys, metrics = loaded.api_keys_file, context.metrics
+            yield Api(client, stranger, app, lists, bucket, clock, keys, description, metrics, context.closing)
 
 
 @asynccontextmanager

@@ -118,7 +118,10 @@ async def open_served(folder: Path, send_bytes: int | None = None, **settings: A
     """Start the API on a port."""
     async with (
         open_api(folder, **settings) as api,
-        serving(build_config(api.app, make_settings(folder, **settings)), send_bytes, api.closing) as (port, server),
+        serving(build_config(api.app, make_settings(folder, **settings), api.metrics), send_bytes, api.closing) as (
+            port,
+            server,
+        ),
     ):
         served = Served(api, port, server)
         try:

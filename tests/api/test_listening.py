@@ -9,6 +9,7 @@ import uvicorn
 import uvloop
 
 from nightshift_api.main import build_config, inherited_sockets
+from nightshift_api.metrics import Metrics
 from tests.api.harness import make_settings, open_api
 
 
@@ -20,7 +21,7 @@ async def find_delays(folder: Path, listening: socket.socket) -> list[bool]:
     """Serve a socket that was handed down; tells of each connection whether small answers may be held back."""
     settings = make_settings(folder, listen_fd=listening.detach())
     async with open_api(folder) as api:
-        server = uvicorn.Server(build_config(api.app, settings))
+        server = uvicorn.Server(build_config(api.app, settings, Metrics()))
         serving = asyncio.create_task(server.serve(sockets=inherited_sockets(settings)))
         async with httpx2.AsyncClient() as client:
             await client.get(f"http://127.0.0.1:{port_of(settings.listen_fd)}/healthz")

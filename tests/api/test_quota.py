@@ -116,7 +116,7 @@ def test_only_those_are_remembered_who_took_something_lately() -> None:
 def hold(places: Places, *who: str) -> ExitStack:
     with ExitStack() as stack:
         for one in who:
-            stack.enter_context(places.hold(one, f"too many for {one}"))
+            stack.enter_context(places.hold(one, "max_of_them", f"too many for {one}"))
         return stack.pop_all()
 
 
@@ -131,7 +131,7 @@ def test_so_many_places_and_no_more_can_be_held_by_each() -> None:
 def test_a_place_is_free_again_however_it_is_left() -> None:
     places = Places(1)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), places.hold(A, "m"):
+        with pytest.raises(ZeroDivisionError), places.hold(A, "max_of_them", "m"):
             raise ZeroDivisionError
     assert places._held == {}
 

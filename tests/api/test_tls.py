@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from nightshift_api.main import build_config
+from nightshift_api.metrics import Metrics
 from nightshift_api.settings import Settings
 from nightshift_api.tls import keeping_certificate, read_certificate
 from tests.api.harness import Api, make_settings
@@ -43,18 +44,18 @@ async def get_health(port: int, settings: Settings) -> int:
 
 
 def test_without_a_certificate_the_port_speaks_plain_http(api: Api, tmp_path: Path) -> None:
-    assert build_config(api.app, make_settings(tmp_path)).ssl is None
+    assert build_config(api.app, make_settings(tmp_path), Metrics()).ssl is None
 
 
 async def test_with_a_certificate_it_speaks_https(api: Api, tmp_path: Path) -> None:
     settings = make_settings(tmp_path, **write_certificate(tmp_path))
-    async with serving(build_config(api.app, settings)) as (port, _):
+    async with serving(build_config(api.app, settings, Metrics())) as (port, _):
         assert await get_health(port, settings) == 200
 
 
 async def test_a_renewed_certificate_is_served_without_a_restart(api: Api, tmp_path: Path) -> None:
     settings = make_settings(tmp_path, **write_certificate(tmp_path))
-    config = build_config(api.app, settings)
+    config = build_config(api.app, settings, Metrics())
     assert config.ssl is not None
     async with serving(config) as (port, _), keeping_certificate(config.ssl, settings):
         assert await get_health(port, settings) == 200
@@ -67,7 +68,7 @@ async def test_a_renewed_certificate_is_served_without_a_restart(api: Api, tmp_p
 
 async def test_a_certificate_that_cannot_be_read_leaves_the_last_one_in_force(api: Api, tmp_path: Path) -> None:
     settings = make_settings(tmp_path, **write_certificate(tmp_path))
-    config = build_config(api.app, settings)
+    config = build_config(api.app, settings, Metrics())
     assert config.ssl is not None
     trusted = (tmp_path / "tls.crt").read_bytes()
     (tmp_path / "tls.crt").write_text("half a certif")

@@ -1,11 +1,11 @@
 """Measure one way against another in the same run: rounds in turn, medians, and no verdict on a machine that is busy.
 
-A row is two callables, each giving a number for one measurement (seconds, or requests a second), and what their ratio
-must come to. The rows themselves stand in modules of their own; `__main__` runs them.
+A contest is several measurements that are taken in turn, round by round; a row is two figures that are read off a
+round, and what their ratio must come to. The contests themselves stand in modules of their own; `__main__` runs them.
 """
 
-import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,23 +20,30 @@ MAX_BUSY = 0.08
 
 HOLDS, MISSED, BUSY, READ = "holds", "MISSED", "not judged: busy", "no floor"
 
-Measure = Callable[[], float]
+Sample = Mapping[str, float]
+"""Figures of one measurement, by name."""
+Samples = Mapping[str, Sample]
+"""Those of one round, by who was measured."""
+Read = Callable[[Samples], float]
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is measured against what.
+    """What is compared with what.
 
     Attributes:
+        reference: how it is read off a round, as is `subject`.
         floor: the ratio subject / reference past which the row fails; None only reads.
         aim: the ratio that is good. One below the floor means that less is better, one above that more is.
+        unit: what both are counted in.
     """
 
     name: str
-    reference: Measure
-    subject: Measure
+    reference: Read
+    subject: Read
     floor: float | None = None
     aim: float | None = None
+    unit: str = "s"
 
     @property
     def is_less_better(self) -> bool:
@@ -49,8 +56,27 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Contest:
+    """Who is measured in turn, and what is read off it.
+
+    Attributes:
+        rounds: how many are enough.
+        is_warmed_up: whether all are measured once before, which is not counted: files are read, modules loaded.
+    """
+
+    sides: Mapping[str, Callable[[], Sample]]
+    rows: tuple[Row, ...]
+    rounds: int = ROUNDS
+    is_warmed_up: bool = True
+
+    def measure(self) -> Samples:
+        """Measure everybody once."""
+        return {name: side() for name, side in self.sides.items()}
+
+
+@dataclass(frozen=True)
 class Round:
-    """One measurement of each, and what share of the cores others took meanwhile."""
+    """What a row has read off a round, and what share of the cores others took meanwhile."""
 
     reference: float
     subject: float
@@ -92,8 +118,10 @@ class Result:
         """All figures of the row."""
         return {
             "name": self.row.name,
+            "unit": self.row.unit,
             "floor": self.row.floor,
             "aim": self.row.aim,
+            "is_less_better": self.row.is_less_better,
             "ratio": self.ratio,
             "busy": self.busy,
             "verdict": self.verdict,
@@ -101,33 +129,50 @@ class Result:
         }
 
 
-def seconds(act: Callable[[], object]) -> Measure:
+def seconds(act: Callable[[], object]) -> Callable[[], Sample]:
     """Make a measurement of how long something takes."""
 
-    def measure() -> float:
+    def measure() -> Sample:
         began = time.perf_counter()
         act()
-        return time.perf_counter() - began
+        return {"s": time.perf_counter() - began}
 
     return measure
 
 
-def run(row: Row, rounds: int = ROUNDS) -> Result:
-    """Measure a row; a round in which others were busy is measured again, up to a number of times.
-
-    Each side is measured once before, and that is not counted: files are read, modules loaded.
-    """
-    row.reference(), row.subject()
-    return Result(row, [min(_tries(row), key=lambda found: found.busy) for _ in range(rounds)])
+def figure(side: str, name: str = "s") -> Read:
+    """Read one figure of one side."""
+    return lambda samples: samples[side][name]
 
 
-def _tries(row: Row) -> list[Round]:
-    tried: list[Round] = []
-    while len(tried) < TRIES and not any(found.busy <= MAX_BUSY for found in tried):
+def constant(value: float) -> Read:
+    """Read what is the same in every round: a limit, an ideal."""
+    return lambda _: value
+
+
+def run(contest: Contest, rounds: int = ROUNDS) -> list[Result]:
+    """Measure a contest; a round in which others were busy is measured again, up to a number of times."""
+    if contest.is_warmed_up:
+        contest.measure()
+    found = [min(_tries(contest), key=lambda tried: tried[1]) for _ in range(min(rounds, contest.rounds))]
+    return [
+        Result(row, [Round(row.reference(samples), row.subject(samples), busy) for samples, busy in found])
+        for row in contest.rows
+    ]
+
+
+def _tries(contest: Contest) -> list[tuple[Samples, float]]:
+    tried: list[tuple[Samples, float]] = []
+    while len(tried) < TRIES and not any(busy <= MAX_BUSY for _, busy in tried):
         before = _Cpu.now()
-        reference, subject = row.reference(), row.subject()
-        tried.append(Round(reference, subject, before.busy_until(_Cpu.now())))
+        samples = contest.measure()
+        tried.append((samples, before.busy_until(_Cpu.now())))
+        print(f"    others {tried[-1][1]:.0%}", *map(_render_sample, samples.items()), file=sys.stderr)
     return tried
+
+
+def _render_sample(side: tuple[str, Sample]) -> str:
+    return f"{side[0]}: {', '.join(f'{value:.4g} {name}' for name, value in side[1].items())};"
 
 
 @dataclass(frozen=True)
@@ -168,34 +213,9 @@ def _descends(pid: int, parents: Mapping[int, int]) -> bool:
     return pid != 0
 
 
-def render(results: list[Result]) -> str:
-    """Write the results as a Markdown table. Pure."""
-    head = ["what", "ratio", "spread", "floor", "aim", "reference", "subject", "others", "verdict"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    return "\n".join([*lines, *map(_render_row, results)])
-
-
-def _render_row(result: Result) -> str:
-    row, ratios = result.row, [found.ratio for found in result.rounds]
-    sign = "<=" if row.is_less_better else ">="
-    floor, aim = (f"{sign} {value:g}" if value is not None else "" for value in (row.floor, row.aim))
-    sides = [median(side) for side in zip(*((r.reference, r.subject) for r in result.rounds), strict=True)]
-    return (
-        f"| {row.name} | **{result.ratio:.2f}** | {min(ratios):.2f}-{max(ratios):.2f} | {floor} | {aim} "
-        f"| {sides[0]:.3f} | {sides[1]:.3f} | {result.busy:.0%} | {result.verdict} |"
-    )
-
-
 def exit_code(results: list[Result]) -> int:
     """Say how a run ends: 0 all floors hold, 1 one is missed, 3 the machine was too busy to judge. Pure."""
     verdicts = {result.verdict for result in results}
     if MISSED in verdicts:
         return 1
     return 3 if BUSY in verdicts else 0
-
-
-def write(results: list[Result], folder: Path) -> None:
-    """Write the results into a folder, for people and for programs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bench.md").write_text(render(results) + "\n")
-    (folder / "bench.json").write_text(json.dumps([result.to_json() for result in results], indent=1) + "\n")

@@ -1,10 +1,8 @@
 """The harness of `make bench` judges what it should, and nothing on a machine that is busy."""
 
-import json
 import multiprocessing
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,19 +12,23 @@ from tests.bench.harness import (
     MAX_BUSY,
     MISSED,
     READ,
+    TRIES,
+    Contest,
     Result,
     Round,
     Row,
+    Sample,
     _Cpu,
+    constant,
     exit_code,
-    render,
+    figure,
     run,
-    write,
+    seconds,
 )
 
 
 def a_row(floor: float | None = 1.5, aim: float | None = 1.1, ratio: float = 1.0) -> Row:
-    return Row("a row", lambda: 2.0, lambda: 2.0 * ratio, floor, aim)
+    return Row("a row", constant(2.0), constant(2.0 * ratio), floor, aim)
 
 
 def a_result(row: Row, ratio: float, busy: float = 0.0) -> Result:
@@ -58,17 +60,28 @@ def test_a_run_fails_if_a_floor_is_missed_and_otherwise_if_it_could_not_be_judge
     assert [exit_code(found) for found in ([holds], [holds, busy], [busy, missed])] == [0, 3, 1]
 
 
-def test_both_sides_are_measured_in_turn_and_once_before_it_counts() -> None:
+def test_all_sides_are_measured_in_turn_and_once_before_it_counts() -> None:
     asked: list[str] = []
 
-    def measure(side: str) -> float:
+    def measure(side: str) -> Sample:
         asked.append(side)
-        return 1.0
+        return {"s": float(len(asked))}
 
-    result = run(Row("a row", lambda: measure("reference"), lambda: measure("subject")), rounds=2)
-    assert len(result.rounds) == 2
-    assert asked[:4] == ["reference", "subject"] * 2
-    assert len(asked) % 2 == 0
+    sides = {"reference": lambda: measure("reference"), "subject": lambda: measure("subject")}
+    rows = (Row("a row", figure("reference"), figure("subject")), a_row())
+    first, second = run(Contest(sides, rows), rounds=2)
+    assert len(first.rounds) == len(second.rounds) == 2
+    assert {found.subject - found.reference for found in first.rounds} == {1.0}
+    assert min(found.reference for found in first.rounds) >= 3
+    assert asked == ["reference", "subject"] * (len(asked) // 2)
+
+
+def test_a_contest_says_how_many_rounds_are_enough_and_whether_one_is_for_warming_up() -> None:
+    asked: list[int] = []
+    sides = {"subject": seconds(lambda: asked.append(1))}
+    [result] = run(Contest(sides, (a_row(),), rounds=1, is_warmed_up=False))
+    assert len(result.rounds) == 1
+    assert len(asked) <= TRIES
 
 
 WORKER = """
@@ -94,12 +107,3 @@ def test_work_of_processes_that_were_started_here_is_ours() -> None:
 def test_what_others_take_is_a_share_of_all_cores() -> None:
     cores = multiprocessing.cpu_count()
     assert _Cpu(0, 0, 0).busy_until(_Cpu(10, 5 * cores, 3 * cores)) == pytest.approx(0.2)
-
-
-def test_results_are_written_for_people_and_for_programs(tmp_path: Path) -> None:
-    results = [a_result(a_row(), 1.25), a_result(a_row(None, None), 3.0)]
-    write(results, tmp_path / "new")
-    assert (tmp_path / "new" / "bench.md").read_text() == render(results) + "\n"
-    assert "| a row | **1.25** | 1.25-1.25 | <= 1.5 | <= 1.1 |" in render(results)
-    first, second = json.loads((tmp_path / "new" / "bench.json").read_text())
-    assert (first["ratio"], first["verdict"], second["floor"]) == (1.25, HOLDS, None)

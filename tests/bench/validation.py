@@ -10,7 +10,7 @@ import orjson
 
 from nightshift_crds.inspection import Inspection, Limits
 from nightshift_crds.lines import CHAT, EMBEDDINGS
-from tests.bench.harness import Row, seconds
+from tests.bench.harness import Contest, Row, Sample, figure, seconds
 
 LINES = 50_000
 LINE_BYTES = 2_074
@@ -71,20 +71,25 @@ def parse_alone(path: Path) -> None:
     subprocess.run([sys.executable, "-m", "tests.bench.validation", path], check=True)
 
 
-def rows_of(folder: Path) -> Iterator[Row]:
-    """Give the rows; each file is there only while its rows are measured."""
+def contests_of(folder: Path) -> Iterator[Contest]:
+    """Give the contests; each file is there only while it is measured with."""
     for name, words in WORDS.items():
         path = write_file(folder, words)
-        yield Row(f"validation, {name}, {size_of(path)}", *_pair(parse_lines, validate, path), floor=1.5, aim=1.1)
+        row = Row(f"validation, {name}, {size_of(path)}, against parsing alone", *_SIDES, floor=1.5, aim=1.1)
+        yield Contest(_sides(parse_lines, validate, path), (row,))
         if name == "ASCII":
-            yield Row(f"`nightshift check`, {name}, as processes", *_pair(parse_alone, check, path))
+            check_row = Row(f"`nightshift check`, {name}, against a process that parses", *_SIDES)
+            yield Contest(_sides(parse_alone, check, path), (check_row,))
         path.unlink()
 
 
-def _pair(
+_SIDES = figure("reference"), figure("subject")
+
+
+def _sides(
     reference: Callable[[Path], None], subject: Callable[[Path], None], path: Path
-) -> tuple[Callable[[], float], Callable[[], float]]:
-    return seconds(lambda: reference(path)), seconds(lambda: subject(path))
+) -> dict[str, Callable[[], Sample]]:
+    return {"reference": seconds(lambda: reference(path)), "subject": seconds(lambda: subject(path))}
 
 
 def size_of(path: Path) -> str:

@@ -45,6 +45,15 @@ MATRIX: dict[str, dict[str, Any]] = {
     "TLS": BUCKET | {"tls": {"secretName": "certificate"}, "service": {"type": "LoadBalancer", "port": 8443}},
     "a service monitor": BUCKET | {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
     "a service monitor and TLS": {"serviceMonitor": {"enabled": True}, "tls": {"secretName": "certificate"}},
+    "metrics for whoever scrapes by itself": BUCKET | {"metrics": {"enabled": True}},
+    "all that watches": BUCKET
+    | {
+        "namespaces": ["team-a", "team-b"],
+        "serviceMonitor": {"enabled": True, "interval": "10s"},
+        "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+        "dashboard": {"enabled": True, "annotations": {"grafana_folder": "Batches"}},
+        "networkPolicy": {"metricsFrom": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}]},
+    },
     "no network policy": {"networkPolicy": {"enabled": False}},
     "narrower network policies": {
         "networkPolicy": {

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from nightshift_crds.keys import hash_key, parse_keys
-from nightshift_operator.jobs import MANAGED_BY
+from nightshift_operator.jobs import MANAGED_BY, METRICS_PORT
 from nightshift_operator.webhooks import parse_endpoints
 from tests.charts.helm import (
     BUCKET,
@@ -56,7 +56,7 @@ def test_with_tls_the_port_and_its_probes_are_https() -> None:
 def test_a_role_is_probed_where_it_answers(role: str, probe: str, path: str, port: int) -> None:
     manifests = render(BUCKET)
     container = container_of(manifests, role)
-    (named,) = container["ports"]
+    (named,) = container["ports"]  # and none for metrics
     asked = container[probe]["httpGet"]
     assert (asked["path"], asked["port"], named["containerPort"]) == (path, named["name"], port)
     told = environment_of(manifests, role)["NIGHTSHIFT_PORT" if role == "api" else "NIGHTSHIFT_PROBE_PORT"]
@@ -239,13 +239,67 @@ def test_policies_can_be_narrowed_and_switched_off() -> None:
     assert of_kind(render(MATRIX["no network policy"]), "NetworkPolicy") == []
 
 
-def test_metrics_are_scraped_only_where_they_are_asked_for() -> None:
-    assert of_kind(render(BUCKET), "ServiceMonitor") == []
-    (monitor,) = of_kind(render(MATRIX["a service monitor"]), "ServiceMonitor")
-    assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    service = find(render(BUCKET), "Service", "nightshift")
+WATCHED = MATRIX["all that watches"]
+MONITORING = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "ConfigMap")
+
+
+def ports_of(manifests: list[Manifest], role: str) -> dict[str, int]:
+    return {port["name"]: port["containerPort"] for port in container_of(manifests, role)["ports"]}
+
+
+def test_nothing_is_shown_or_watched_where_nobody_asks() -> None:
+    manifests = render(BUCKET)
+    assert [kind for kind in MONITORING if of_kind(manifests, kind)] == []
+    assert [service["metadata"]["name"] for service in of_kind(manifests, "Service")] == ["nightshift"]
+    told = environment_of(manifests, "api") | environment_of(manifests, "operator")
+    assert [name for name in told if "METRICS" in name] == []
+
+
+@pytest.mark.parametrize("case", ["a service monitor", "metrics for whoever scrapes by itself"])
+def test_metrics_have_a_port_that_the_service_of_the_api_does_not_have(case: str) -> None:
+    manifests = render(MATRIX[case])
+    (port,) = find(manifests, "Service", "nightshift-metrics")["spec"]["ports"]
+    for role in ("api", "operator"):
+        assert ports_of(manifests, role)["metrics"] == port["port"]
+        assert environment_of(manifests, role)["NIGHTSHIFT_METRICS_PORT"] == str(port["port"])
+        selector = find(manifests, "Service", "nightshift-metrics")["spec"]["selector"]
+        assert selector.items() <= pod_of(manifests, role)["metadata"]["labels"].items()
+    assert environment_of(manifests, "operator")["NIGHTSHIFT_PROCESSOR_METRICS_PORT"] == str(port["port"])
+    assert len(find(manifests, "Service", "nightshift")["spec"]["ports"]) == 1
+
+
+def test_api_and_operator_are_scraped_by_their_service_and_processors_by_their_pods() -> None:
+    manifests = render(WATCHED)
+    (monitor,), (pods,) = of_kind(manifests, "ServiceMonitor"), of_kind(manifests, "PodMonitor")
+    service = find(manifests, "Service", "nightshift-metrics")
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+    other = find(manifests, "Service", "nightshift")["metadata"]["labels"]
+    assert not monitor["spec"]["selector"]["matchLabels"].items() <= other.items()
+    assert pods["spec"]["selector"]["matchLabels"] == MANAGED_BY
+    assert pods["spec"]["namespaceSelector"]["matchNames"] == ["team-a", "team-b"]
+    (endpoint,) = pods["spec"]["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["interval"]) == (METRICS_PORT, "10s")
+    assert {"action": "labeldrop", "regex": "pod"} in endpoint["relabelings"], "its name has the batch in it"
+
+
+def test_policies_let_the_scrape_in_and_nobody_else() -> None:
+    manifests = render(WATCHED)
+    peers = WATCHED["networkPolicy"]["metricsFrom"]
+    rule = {"ports": [{"port": METRICS_PORT}], "from": peers}
+    for role, namespace in (("api", "nightshift"), ("operator", "nightshift"), ("processor", "team-b")):
+        assert rule in policy_of(manifests, role, namespace)["ingress"]
+    assert policy_of(manifests, "processor", "team-a")["ingress"] == [rule]
+
+
+def test_alerts_and_dashboard_are_those_of_the_files_and_found_by_their_labels() -> None:
+    manifests = render(WATCHED)
+    (rule,), (dashboard,) = of_kind(manifests, "PrometheusRule"), of_kind(manifests, "ConfigMap")
+    assert rule["spec"] == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert dashboard["metadata"]["annotations"] == {"grafana_folder": "Batches"}
+    assert dashboard["data"]["nightshift.json"] == (CHART / "files" / "dashboard.json").read_text()
 
 
 def test_all_three_roles_run_from_the_image_that_is_named() -> None:

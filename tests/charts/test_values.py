@@ -13,7 +13,7 @@ from nightshift_operator.settings import Settings as OperatorSettings
 from tests.charts.helm import BUCKET, CHART, SECRET, environment_of, render, run_helm
 
 ROLES: dict[str, type[Settings]] = {"api": ApiSettings, "operator": OperatorSettings}
-MEANT_FOR_LOCAL = {"host", "listen_fd", "ready_leases"}
+MEANT_FOR_LOCAL = {"host", "listen_fd", "metrics_host", "ready_leases"}
 OWN = {
     "api": {"cluster", "bucket", "installation", "port", "api_keys_file", "marks_lease"},
     "operator": {
@@ -23,6 +23,7 @@ OWN = {
 }  # fmt: skip
 """Settings that the chart makes of other values."""
 WHERE_ASKED_FOR = {"tls_cert_file", "tls_key_file", "webhook_ca_file", "webhooks_file"}
+METRICS = {"metrics_port", "processor_metrics_port"}
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())["$defs"]
 SHARED: dict[str, Any] = SCHEMA["sharedSettings"]["properties"]
 
@@ -35,7 +36,7 @@ def properties_of(role: str) -> dict[str, Any]:
 @pytest.mark.parametrize("role", ROLES)
 def test_every_setting_of_a_role_is_a_value_or_made_by_the_chart(role: str) -> None:
     sayable = set(SHARED) | set(properties_of(role))
-    made = {to_camel(field) for field in OWN[role] | WHERE_ASKED_FOR | MEANT_FOR_LOCAL}
+    made = {to_camel(field) for field in OWN[role] | WHERE_ASKED_FOR | METRICS | MEANT_FOR_LOCAL}
     assert {to_camel(field) for field in ROLES[role].model_fields} == sayable | (
         made & set(map(to_camel, ROLES[role].model_fields))
     )
@@ -44,7 +45,7 @@ def test_every_setting_of_a_role_is_a_value_or_made_by_the_chart(role: str) -> N
 
 def test_a_setting_that_both_roles_have_is_said_once_and_means_the_same_to_both() -> None:
     both = {field for field in ApiSettings.model_fields if field in OperatorSettings.model_fields}
-    assert set(SHARED) == {to_camel(field) for field in both - OWN["api"]}
+    assert set(SHARED) == {to_camel(field) for field in both - OWN["api"] - METRICS - MEANT_FOR_LOCAL}
     for field in both:
         ours, theirs = ApiSettings.model_fields[field], OperatorSettings.model_fields[field]
         assert (ours.annotation, ours.default) == (theirs.annotation, theirs.default)

@@ -354,3 +354,28 @@ def test_a_runner_that_is_told_nothing_says_what_it_needs_and_ends_with_2() -> N
     ran = subprocess.run(command, env={"NIGHTSHIFT_RUN_SLOTS": "0"}, capture_output=True, text=True, check=False)
     assert ran.returncode == 2
     assert all(f"NIGHTSHIFT_{name}: " in ran.stderr for name in ("CLUSTER", "WORK_DIR", "RUN_SLOTS"))
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+async def ports_of(bench: Bench, **settings: Any) -> list[str]:
+    """Tell which ports two processors that run at once are given, and an inspection beside them."""
+    show = (
+        *SHELL,
+        'echo "$NIGHTSHIFT_METRICS_HOST:$NIGHTSHIFT_METRICS_PORT" > "$NIGHTSHIFT_SCRATCH_DIR.port"; sleep 60',
+    )
+    async with bench.running(**settings):
+        for name, step in (("one", "run"), ("two", "run"), ("three", "inspect")):
+            await bench.create(*show, name=name, labels={"nightshift.dev/step": step})
+        await poll(lambda: asyncio.sleep(0, len([p for p in bench.work_dir.glob("*.port") if p.read_text()]) == 3))
+        return sorted(path.read_text().strip() for path in bench.work_dir.glob("*.port"))
+
+
+async def test_processors_that_run_at_once_show_metrics_on_ports_of_their_own(bench: Bench) -> None:
+    shown = await ports_of(bench, metrics_port=9_700, metrics_host="127.0.0.1")
+    assert shown == ["127.0.0.1:0", "127.0.0.1:9700", "127.0.0.1:9701"]
+
+
+async def test_without_a_port_they_show_none(bench: Bench) -> None:
+    assert {shown.rpartition(":")[2] for shown in await ports_of(bench)} == {"0"}

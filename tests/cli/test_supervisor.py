@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nightshift_cli.local.setup import DataDir, ServedModel
-from nightshift_cli.local.supervisor import Installation, lock_data_dir, render_welcome
+from nightshift_cli.local.supervisor import Installation, _programs, lock_data_dir, render_welcome
 from nightshift_crds.errors import Rejected
 
 NIGHTSHIFT = Path(sys.executable).parent / "nightshift"
@@ -135,6 +136,18 @@ def test_a_key_that_was_made_is_shown_while_it_is_in_force(tmp_path: Path) -> No
     shown = ["  export OPENAI_BASE_URL=http://127.0.0.1:1/openai/v1", "  export OPENAI_API_KEY=made"]
     assert render_welcome(an_installation(tmp_path, made="default"), 1)[1:3] == shown
     assert not any("made" in line for line in render_welcome(an_installation(tmp_path, given="default"), 1)[1:])
+
+
+# --- ports ------------------------------------------------------------------------------------------------------------
+
+
+def test_each_part_has_a_port_of_its_own_for_metrics_or_none_has(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        for first, expected in ((9_700, ["9700", "9701", "9702"]), (0, ["0", "0", "0"])):
+            installation = replace(an_installation(tmp_path), metrics_port=first)
+            given = [environ for _, environ, _ in _programs(installation, {"NIGHTSHIFT_METRICS_PORT": "1"}, listener)]
+            assert [environ["NIGHTSHIFT_METRICS_PORT"] for environ in given] == expected
+            assert {environ["NIGHTSHIFT_METRICS_HOST"] for environ in given} == {"127.0.0.1"}
 
 
 # --- a life -----------------------------------------------------------------------------------------------------------

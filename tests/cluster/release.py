@@ -98,6 +98,7 @@ class Release:
             "apiKeys": [{"sha256": hash_key(KEY), "namespace": self.namespace}],
             "extraEnv": [{"name": "STORAGE_EMULATOR_HOST", "value": gcs}],
             "settings": shared,
+            "metrics": {"enabled": True},
             "operator": {
                 "settings": settings | {k: v for k, v in operator_settings.items() if k not in shared},
                 "tolerations": [{"key": GPU, "operator": "Exists"}],

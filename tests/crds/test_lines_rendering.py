@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from nightshift_crds.lines import ErrorForm, LineError, Usage, compact, render_error, render_success
+from nightshift_crds.lines import (
+    ErrorForm,
+    LineError,
+    Usage,
+    compact,
+    parse_result_id,
+    render_error,
+    render_success,
+)
 
 TEXTS = st.text(max_size=30) | st.sampled_from(["\n", "\r\n", '"', "\\", "\u2028", "\x00", "😀"])
 SCALARS = st.none() | st.booleans() | st.integers() | TEXTS
@@ -50,6 +58,18 @@ def test_an_answer_is_one_line_with_the_servers_body_in_it(custom_id: str, reque
         "response": {"status_code": 200, "request_id": request_id, "body": body},
         "error": None,
     }
+
+
+@given(TEXTS, TEXTS, TEXTS)
+def test_the_id_of_a_line_is_read_without_its_answer(line_id: str, custom_id: str, request_id: str) -> None:
+    line = render_success(line_id, custom_id, 200, request_id, b"[" * 100_000)
+    assert parse_result_id(line) == custom_id
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b'{"custom_id":"a"}', b'{"id":"a","custom_id":1,"response":null}'])
+def test_a_line_that_is_no_result_has_no_id(line: bytes) -> None:
+    with pytest.raises(ValueError, match="not a result line"):
+        parse_result_id(line)
 
 
 @pytest.mark.parametrize("number", NUMBERS)

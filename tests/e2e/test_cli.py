@@ -54,6 +54,8 @@ def test_a_batch_from_submit_to_results(start: Starter, tmp_path: Path) -> None:
     assert shell("watch", batch_id).endswith(f"{batch_id} completed: 50 completed, 1 failed of 51\n")
     _, row = shell("list", "--status", "completed").splitlines()
     assert row.split()[:6] == [batch_id, "Grüße", "completed", "50", "1", "51"]
+    details = shell("get", batch_id).splitlines()
+    assert {"Attempt:     1", "Name:        Grüße"} <= set(details), "what x_details has"
     shell("download", batch_id)
     shell("download", batch_id, "--errors")
     output, errors = (ids_of(tmp_path / f"{batch_id}_{what}.jsonl") for what in ("output", "error"))

@@ -9,12 +9,12 @@ from nightshift_crds.lifecycle import Phase, Sealing
 from nightshift_crds.lines import CHAT, ErrorForm, LineOrder
 from nightshift_crds.models import BatchJob, HostedModel
 from nightshift_crds.names import ResultKind, Step, job_name
-from nightshift_operator.jobs import BATCH_LABEL, CONTAINER, MANAGED_BY, build_job, closing
+from nightshift_operator.jobs import BATCH_LABEL, CONTAINER, MANAGED_BY, METRICS_PORT, build_job, closing
 from nightshift_operator.placement import MODEL_CONTAINER
 from nightshift_operator.pods import parse_job
 from nightshift_operator.settings import Settings
 from nightshift_processor.settings import HttpClient, InspectSettings, RunSettings, SealSettings, StepSettings
-from tests.builders import BATCH_UID, FILE_ID, NAMESPACE, a_batch, a_model
+from tests.builders import BATCH_UID, FILE_ID, MODEL, NAMESPACE, a_batch, a_model
 from tests.operator.builders import DEADLINE, a_status
 
 KEY = f"openai/files/{FILE_ID}.jsonl"
@@ -55,6 +55,32 @@ def env_of(job: dict[str, Any]) -> dict[str, str]:
     """Give the environment as a pod of the Job has it; secrets hold 's3cret' and a newline."""
     [container] = job["spec"]["template"]["spec"]["containers"]
     return {v["name"]: v.get("value", "s3cret\n") for v in container["env"]} | {"JOB_COMPLETION_INDEX": "2"}
+
+
+# --- metrics and logs -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_told_where_it_shows_metrics_and_by_which_names_it_counts() -> None:
+    settings = SETTINGS.model_copy(update={"processor_metrics_port": 9464})
+    job = build_job(a_running_batch(), Step.RUN, a_served_model(), KEY, settings)
+    read = RunSettings.load(env_of(job))
+    assert (read.metrics_port, read.model, read.batch_id) == (9464, MODEL, a_running_batch().id)
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    assert container["ports"] == [{"name": METRICS_PORT, "containerPort": 9464}]
+
+
+def test_other_steps_and_runs_that_show_nothing_open_no_port() -> None:
+    settings = SETTINGS.model_copy(update={"processor_metrics_port": 9464})
+    seal = build_job(a_running_batch(sealing=Sealing.COMPLETED), Step.SEAL, None, KEY, settings)
+    for job in (seal, job_of(Step.RUN)):
+        [container] = job["spec"]["template"]["spec"]["containers"]
+        assert "ports" not in container
+    assert RunSettings.load(env_of(job_of(Step.RUN))).metrics_port == 0
+
+
+@pytest.mark.parametrize("step", list(Step))
+def test_every_step_is_told_the_id_that_its_lines_of_the_log_have(step: Step) -> None:
+    assert env_of(job_of(step))["NIGHTSHIFT_BATCH_ID"] == a_running_batch().id
 
 
 # --- what the processor reads -----------------------------------------------------------------------------------------

@@ -312,3 +312,13 @@ async def test_a_name_that_is_due_ages_though_no_worker_is_there_to_see_it(queue
     queue.add_after("a", 10)
     clock.now = 310
     assert queue.oldest_s() == 300
+
+
+async def test_its_depth_is_what_is_due_and_not_taken(queue: WorkQueue[str], clock: Clock) -> None:
+    for name in "abc":
+        queue.add(name)
+    await taken(queue)
+    queue.add_after("later", 10)
+    assert queue.depth() == 2
+    clock.now = 10
+    assert queue.depth() == 3

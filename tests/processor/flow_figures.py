@@ -1,4 +1,4 @@
-"""Play the scenes of `docs/flow-control.md` and write their figures there: `python -m tests.processor.flow_figures`."""
+"""Play the scenes of `docs/performance.md` and write their figures there: `python -m tests.processor.flow_figures`."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from nightshift_processor.flow import Rules
 from tests.layout.sources import ROOT
 from tests.processor.queueing import Figures, Scene, play
 
-PAGE = ROOT / "docs" / "flow-control.md"
+PAGE = ROOT / "docs" / "performance.md"
 PLOT = ROOT / "docs" / "flow-control.svg"
 _ALONE = Scene()
 _FLAT_OUT, _CONTROLLED, _SHARE = Rules(96, is_shared=False), Rules(96), Rules(96, share=0.125)

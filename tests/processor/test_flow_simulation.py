@@ -1,6 +1,6 @@
 """What people feel of a batch at the same model server, with flow control and without: played on a clock of its own.
 
-The server has room for 8 requests a second, of which people take 2.4. `docs/flow-control.md` has the same scenes.
+The server has room for 8 requests a second, of which people take 2.4. `docs/performance.md` has the same scenes.
 """
 
 from dataclasses import replace

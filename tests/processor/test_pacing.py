@@ -8,6 +8,7 @@ from nightshift_crds.bucket.port import Bucket
 from nightshift_processor.client import Answer, Failure, NoAnswer
 from nightshift_processor.flow import Flow, Rules
 from nightshift_processor.pacing import PacedClient, paced
+from nightshift_processor.tally import Tally
 from tests.processor.canned import an_answer, serving
 from tests.processor.given import Model, chat_lines, run_settings
 
@@ -47,7 +48,7 @@ class Counter:
     def __init__(self, most: int = 2) -> None:
         self.desk = Desk()
         self.flow = Flow(Rules(most, is_shared=False))
-        self.client = PacedClient(self.desk, self.flow)
+        self.client = PacedClient(self.desk, self.flow, Tally())
 
     async def send(self, *bodies: bytes) -> list["asyncio.Task[Answer]"]:
         tasks = [asyncio.create_task(self.client.post(body)) for body in bodies]
@@ -214,7 +215,7 @@ async def test_a_shared_server_is_approached_slowly_and_one_of_our_own_is_not(bu
             bucket, chat_lines(), model_url=model.url, model_is_shared=is_shared, max_concurrency=20
         )
         desk = Desk()
-        async with paced(settings, desk) as client:
+        async with paced(settings, desk, Tally()) as client:
             tasks = [asyncio.create_task(client.post(b"%d" % n)) for n in range(30)]
             await settle()
             assert len(desk.open) == least
@@ -224,7 +225,7 @@ async def test_a_shared_server_is_approached_slowly_and_one_of_our_own_is_not(bu
 
 async def test_a_server_of_our_own_is_not_asked_for_its_load(bucket: Bucket) -> None:
     async with serving(an_answer()) as server:
-        async with paced(run_settings(bucket, model_url=server.url, model_is_shared=False), Desk()):
+        async with paced(run_settings(bucket, model_url=server.url, model_is_shared=False), Desk(), Tally()):
             await settle()
-        async with paced(run_settings(bucket, model_url=server.url), Desk()):
+        async with paced(run_settings(bucket, model_url=server.url), Desk(), Tally()):
             await server.was_asked_for_metrics.wait()

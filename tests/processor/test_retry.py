@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightshift_processor.client import Answer, Failure, NoAnswer
-from nightshift_processor.retry import Tries, is_turn_over, next_delay
+from nightshift_processor.retry import Tries, is_served, is_turn_over, next_delay
 
 Result = Answer | NoAnswer
 
@@ -32,6 +32,12 @@ def told_to_wait(seconds: float | None, status: int = 429) -> Answer:
 
 def test_every_status_and_failure_is_judged_here() -> None:
     assert len(UNTIL_THE_DEADLINE) + len(SUSPECTS) + len(FINAL) == len(STATUSES) + len(Failure)
+
+
+@pytest.mark.parametrize("result", [*UNTIL_THE_DEADLINE, *SUSPECTS, *FINAL], ids=str)
+def test_what_is_served_is_what_nothing_is_wrong_with(result: Result) -> None:
+    assert is_served(result) == (isinstance(result, Answer) and result.status < 400)
+    assert not is_served(result) or next_delay(result, Tries(), 5, 0.5) is None
 
 
 def times_sent(result: Result, max_tries: int) -> int:

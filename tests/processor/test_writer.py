@@ -337,3 +337,22 @@ async def test_writers_that_come_and_go_over_a_bad_bucket_keep_one_true_log(faul
     assert durable <= {item for item in range(ITEMS) if last.is_done(item)}
     await write(last, *(item for item in range(ITEMS) if not last.is_done(item)), ended=True)
     assert check_log(await read_log(faulty.inner), ITEMS) == set(range(ITEMS))
+
+
+async def test_a_record_behind_which_the_next_is_due_is_reported_with_that_one(faulty: FaultyBucket) -> None:
+    size = len(outcome_of(0).line)
+    writer = await a_claimed(faulty, flush_bytes=size)
+    faulty.fail_put(key(1), Fault.HOLD)
+    async with pumping(writer):
+        await writer.add(0, outcome_of(0))
+        await faulty.held.wait()
+        await writer.add(1, outcome_of(1))
+        faulty.fail_put(key(2), Fault.HOLD)
+        faulty.held.clear()
+        faulty.release.set()
+        faulty.release.clear()
+        await faulty.held.wait()
+        assert writer.state.completed == 1
+        assert (await read_progress(faulty, BATCH_UID))[0].state.completed == 0
+        faulty.release.set()
+    assert (await read_progress(faulty, BATCH_UID))[0].state.completed == 2

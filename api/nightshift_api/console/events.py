@@ -137,7 +137,7 @@ class _Stream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the reader goes."""
-        with self._places.hold(self._who, "So many consoles are open with this key already."):
+        with self._places.hold(self._who, "max_console_streams", "So many consoles are open with this key already."):
             async with aclosing(self._events) as events:
                 response = StreamingResponse(events, headers=_HEADERS, media_type="text/event-stream")
                 await response(scope, receive, send)

@@ -71,3 +71,12 @@ app.kubernetes.io/component: processor
 {{- include "nightshift.clusterWideName" . }}-batch
 {{- end -}}
 {{- end }}
+
+{{/* Whether the roles show metrics. */}}
+{{- define "nightshift.metrics" -}}
+{{- or .Values.metrics.enabled .Values.serviceMonitor.enabled | ternary "true" "" -}}
+{{- end }}
+
+{{- define "nightshift.metricsPort" -}}
+9464
+{{- end }}

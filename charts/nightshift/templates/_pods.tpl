@@ -38,6 +38,25 @@ securityContext:
   readOnlyRootFilesystem: true
 {{- end }}
 
+{{/* The port of a container that shows metrics. */}}
+{{- define "nightshift.metricsContainerPort" -}}
+{{- if include "nightshift.metrics" . -}}
+- name: metrics
+  containerPort: {{ include "nightshift.metricsPort" . }}
+{{- end }}
+{{- end }}
+
+{{/* The rule of a NetworkPolicy that lets the scrape in. */}}
+{{- define "nightshift.scrape" -}}
+{{- if include "nightshift.metrics" . -}}
+- ports:
+    - port: metrics
+  {{- with .Values.networkPolicy.metricsFrom }}
+  from: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
 {{/* What both roles are told, then the settings of both and of the one. */}}
 {{- define "nightshift.env" -}}
 {{- $context := index . 0 -}}
@@ -48,6 +67,10 @@ securityContext:
   value: {{ $context.Values.bucket | quote }}
 - name: NIGHTSHIFT_INSTALLATION
   value: {{ include "nightshift.installation" $context | quote }}
+{{- if include "nightshift.metrics" $context }}
+- name: NIGHTSHIFT_METRICS_PORT
+  value: {{ include "nightshift.metricsPort" $context | quote }}
+{{- end }}
 {{- range $name, $value := merge (dict) $values.settings $context.Values.settings }}
 - name: NIGHTSHIFT_{{ $name | snakecase | upper }}
   value: {{ include "nightshift.settingText" $value | quote }}

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,7 @@ from nightshift_crds.errors import AlreadyExists, Missing, Rejected, Stale, Unav
 from nightshift_crds.logs import configure_logs
 from nightshift_crds.names import Step
 from nightshift_crds.parent import FD_VARIABLE, end_with_parent
-from nightshift_crds.settings import PREFIX, Settings
+from nightshift_crds.settings import PREFIX, MetricsSettings
 
 _log = structlog.get_logger()
 _STEP_LABEL = "nightshift.dev/step"
@@ -52,7 +53,7 @@ _NEVER_STARTED = 128
 _TERMINATED = 143
 
 
-class RunnerSettings(Settings):
+class RunnerSettings(MetricsSettings):
     """Settings of the Job runner."""
 
     cluster: str
@@ -65,6 +66,8 @@ class RunnerSettings(Settings):
     """Batches that send lines at the same time; others wait."""
     other_slots: Annotated[int, Field(ge=1)] = 4
     """Inspections and sealings at the same time; they never wait for a running batch."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """First of as many ports as there are `run_slots`, one for each processor that sends lines; 0: they show none."""
 
 
 @dataclass
@@ -77,6 +80,8 @@ class Runner:
     _tasks: dict[str, "asyncio.Task[None]"] = field(default_factory=dict)
     _children: dict[str, processes.Child] = field(default_factory=dict)
     _ends: dict[str, "asyncio.Task[int]"] = field(default_factory=dict)
+    _slots: dict[str, int] = field(default_factory=dict)
+    """By pod, the slot that it runs in: what tells its port for metrics from that of others."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _is_stopping: bool = False
 
@@ -198,6 +203,8 @@ class Runner:
             for pod in sorted(waiting, key=lambda p: str(p["metadata"]["creationTimestamp"]))[: max(free, 0)]:
                 name = pod["metadata"]["name"]
                 if self._is_gone(pod):
+                    if is_run:
+                        self._slots[name] = next(n for n in count() if n not in self._slots.values())
                     self._tasks[name] = asyncio.create_task(self._run_pod(pod), name=name)
 
     def _stop(self, name: str, grace_s: float) -> None:
@@ -214,7 +221,7 @@ class Runner:
         except (Missing, Unavailable) as error:  # deleted meanwhile, or not to be told now: the next pass sees
             _log.warning("pod.lost", pod=name, problem=str(error))
         finally:
-            for held in (self._tasks, self._children, self._ends):
+            for held in (self._tasks, self._children, self._ends, self._slots):
                 held.pop(name, None)
             self._changed.set()
 
@@ -249,8 +256,15 @@ class Runner:
         for variable in container.get("env", []):
             environ[variable["name"]] = await self._value_of(pod, variable)
         environ |= {"JOB_COMPLETION_INDEX": str(index_of(pod)), "NIGHTSHIFT_SCRATCH_DIR": str(scratch)}
+        environ |= self._metrics_of(pod["metadata"]["name"])
         command = [*container["command"], *container.get("args", [])]
         return await processes.start(command, environ, pass_fds=(lock,))
+
+    def _metrics_of(self, name: str) -> dict[str, str]:
+        """Tell a processor where to show metrics, whatever its Job says: here pods share one address."""
+        first, slot = self.settings.metrics_port, self._slots.get(name)
+        port = 0 if slot is None or not first else first + slot
+        return {"NIGHTSHIFT_METRICS_PORT": str(port), "NIGHTSHIFT_METRICS_HOST": self.settings.metrics_host}
 
     async def _value_of(self, pod: Manifest, variable: Manifest) -> str:
         if "value" in variable:

@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import AnyHttpUrl, ValidationError
+from pydantic import AnyHttpUrl, Field, ValidationError
 
 from nightshift_crds.cluster.port import (
     HOSTED_MODEL,
@@ -88,6 +89,9 @@ class LocalSettings(Settings):
 
     endpoints: Endpoints = DEFAULT_ENDPOINTS
     """Endpoints that a batch may name, separated by commas; every model is taken to serve all of them."""
+    metrics_port: Annotated[int, Field(ge=0, le=65_000)] = 0
+    """First of the ports on 127.0.0.1 that show metrics: that of the API, the operator has the next one, and processors
+    those after it, as many as run at once (`NIGHTSHIFT_RUN_SLOTS`). 0 shows none."""
 
 
 @dataclass(frozen=True)

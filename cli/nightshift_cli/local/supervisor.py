@@ -44,6 +44,7 @@ class Installation:
     port: int
     keys: Mapping[str, str]
     models: tuple[ServedModel, ...]
+    metrics_port: int = 0
 
 
 async def supervise(installation: Installation, environ: Mapping[str, str]) -> None:
@@ -125,20 +126,30 @@ def _programs(
         "NIGHTSHIFT_CLUSTER": data_dir.cluster_url,
         "NIGHTSHIFT_BUCKET": data_dir.bucket_url,
         "NIGHTSHIFT_INSTALLATION": "nightshift-local",
+        "NIGHTSHIFT_METRICS_HOST": _HOST,
     }
+    api_port, operator_port, runner_port = _metrics_ports(installation.metrics_port)
     api = common | {
         "NIGHTSHIFT_API_KEYS_FILE": str(data_dir.keys_file),
         "NIGHTSHIFT_LISTEN_FD": str(listener.fileno()),
         "NIGHTSHIFT_READY_LEASES": f"{_OPERATOR_LEASE},{_RUNNER_LEASE}",
         "NIGHTSHIFT_MARKS_LEASE": f"{SYSTEM_NAMESPACE}/nightshift-api",
+        "NIGHTSHIFT_METRICS_PORT": api_port,
     }
-    operator = {"NIGHTSHIFT_PROGRESS_INTERVAL_S": "2"} | common | {"NIGHTSHIFT_LEASE": _OPERATOR_LEASE}
+    operator = {"NIGHTSHIFT_PROGRESS_INTERVAL_S": "2"} | common
+    operator |= {"NIGHTSHIFT_LEASE": _OPERATOR_LEASE, "NIGHTSHIFT_METRICS_PORT": operator_port}
     runner = common | {"NIGHTSHIFT_WORK_DIR": str(data_dir.work_dir), "NIGHTSHIFT_LEASE": _RUNNER_LEASE}
+    runner |= {"NIGHTSHIFT_METRICS_PORT": runner_port}
     return [
         (["nightshift-api"], api, (listener.fileno(),)),
         (["nightshift-operator"], operator, ()),
         ([sys.executable, "-m", "nightshift_cli.local.runner"], runner, ()),
     ]
+
+
+def _metrics_ports(first: int) -> tuple[str, ...]:
+    """Give API, operator and the processors ports of their own, or none of them. Pure."""
+    return tuple(str(first and first + n) for n in range(3))
 
 
 async def _keep(command: list[str], environ: Mapping[str, str], fds: tuple[int, ...], stop: asyncio.Event) -> None:

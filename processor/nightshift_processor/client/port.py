@@ -18,7 +18,7 @@ IDLE_S = 4.0
 that meets the server's goodbye on its way is lost, and nobody can tell whether it was worked on."""
 
 
-class Answer(Struct, frozen=True):
+class Answer(Struct, frozen=True, gc=False):
     """What the model server said.
 
     Attributes:

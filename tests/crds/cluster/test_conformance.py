@@ -224,6 +224,15 @@ async def test_lists_select_by_fields_and_an_absent_field_is_empty(cluster: Clus
     ]
 
 
+async def test_lists_select_batches_by_what_they_run_again(cluster: Cluster) -> None:
+    await cluster.create(BATCH_JOB, a_batch_manifest(name="one"))
+    for name, origin in (("two", "one"), ("three", "two")):
+        await cluster.create(BATCH_JOB, a_batch_manifest(name=name, input={"rerunOf": origin}))
+    reruns = Selector(NAMESPACE, fields="spec.input.rerunOf!=,status.settled!=true")
+    assert await name_all(cluster, reruns) == ["three", "two"]
+    assert await name_all(cluster, Selector(NAMESPACE, fields="spec.input.rerunOf=one")) == ["two"]
+
+
 async def test_lists_select_by_labels(cluster: Cluster) -> None:
     for name, team in (("one", "a"), ("two", "b")):
         manifest = a_batch_manifest(name=name)
