@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
-from unittest.mock import AsyncMock, create_autospec
+from unittest.mock import patch
 
 import pytest
 
@@ -75,9 +75,8 @@ async def test_calls_of_a_cluster_are_counted_by_how_they_end(tmp_path: Path) ->
 async def test_who_may_not_or_is_not_known_is_counted_apart(tmp_path: Path, error: Exception, code: str) -> None:
     page = Page()
     async with open_cluster(f"sqlite://{tmp_path / 'cluster.db'}") as plain:
-        failing = create_autospec(plain, get=AsyncMock(side_effect=error))
-        with pytest.raises(type(error)):
-            await MeteredCluster(failing, page).get(BATCH_JOB, NAMESPACE, "one")
+        with patch.object(plain, "get", side_effect=error), pytest.raises(type(error)):
+            await MeteredCluster(plain, page).get(BATCH_JOB, NAMESPACE, "one")
     assert counted(page, "kubernetes_calls_total") == {("get", "batchjobs", code): 1}
 
 
