@@ -38,6 +38,7 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
         Middleware(Authenticate, keyring=keyring, accounts=ServiceAccounts.of(context), signed_in=sessions),
         Middleware(Admit, admission=admission),
     ]
+    console = build_console(context, sessions) if sessions else []
     description = build_openapi(operations, PREFIXES[0], context.settings)
 
     async def show_openapi(_: Request) -> Response:
@@ -53,7 +54,7 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
             Route(_HEALTHZ, Healthz(context).get),
             Route(_OPENAPI, show_openapi),
             *(_mount(prefix, operations, middleware, admission) for prefix in PREFIXES),
-            *(build_console(context, sessions) if sessions else ()),
+            *console,
         ],
         exception_handlers={
             Rejected: on_rejected,
@@ -65,7 +66,8 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
         },
     )
     app.router.redirect_slashes = False
-    templates = Templates(PREFIXES, [_HEALTHZ, _OPENAPI, *(operation.path for operation in operations)])
+    paths = [_HEALTHZ, _OPENAPI, *(operation.path for operation in operations), *(route.path for route in console)]
+    templates = Templates(PREFIXES, paths)
     return Trace(Pace(app, context.settings), context.metrics, templates)
 
 

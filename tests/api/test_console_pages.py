@@ -8,6 +8,7 @@ import pytest
 
 from nightshift_api.console.pages import STATIC, load_assets
 from tests.api.harness import BASE, Api
+from tests.api.test_metrics import counted
 
 PAGES = ["/console", "/console/", "/console/batches/batch_1"]
 
@@ -88,3 +89,11 @@ async def test_a_page_of_batches_is_packed_for_the_console_alone(api: Api) -> No
     assert "content-encoding" not in plain.headers
     assert packed.headers["content-encoding"] == "gzip"
     assert int(packed.headers["content-length"]) < len(gzip.compress(plain.content)) + 100
+
+
+async def test_what_the_console_asks_is_counted_by_itself(api: Api) -> None:
+    await get(api, "/console/static/app.js")
+    await get(api, "/console/batches/batch_1")
+    requests = counted(api.metrics, "http_requests_total")
+    assert requests["GET", "/console/static/{path}", "200"] == 1
+    assert requests["GET", "/console/batches/{batch_id}", "200"] == 1

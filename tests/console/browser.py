@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -46,7 +46,6 @@ class Tab:
     page: Any
     url: str
     faults: list[str] = field(default_factory=list)
-    sent: dict[str, int] = field(default_factory=dict)
 
     def open(self, path: str = "") -> None:
         self.page.goto(f"{self.url}/console{path}")
@@ -103,6 +102,3 @@ def find_violations(page: Any, axe: str, scope: str = "html") -> list[str]:
         for v in found["violations"]
         if v["impact"] in {"serious", "critical"}
     ]
-
-
-Opener = Callable[..., Tab]

@@ -15,7 +15,7 @@ export function createView(draft, limits, on) {
       <button type="button" class="plain" @click=${on.close} aria-label="Close">${icon("close")}</button>
     </header>
     <div class="modal-body">
-      ${draft.file ? chosen(draft, on) : dropZone(draft, limits, on)} ${verdict(draft)}
+      ${draft.file ? chosen(draft, on) : dropZone(limits, on)} ${verdict(draft)}
       ${draft.error ? problem(draft.error, draft.retry ? on.retry : null) : nothing} ${draft.check?.isGood && draft.isChecked ? fields(draft) : nothing}
     </div>
     <footer class="modal-foot">
@@ -28,8 +28,8 @@ export function createView(draft, limits, on) {
 
 const sending = (draft) => (draft.sent < 1 ? `Uploading, ${percent(draft.sent, 1)}` : "Creating the batch…");
 
-function dropZone(draft, limits, on) {
-  return html`<label class="drop ${draft.isOver ? "over" : ""}">
+function dropZone(limits, on) {
+  return html`<label class="drop">
     <input type="file" accept=".jsonl" class="hidden" @change=${(event) => on.choose(event.target.files[0])} />
     ${icon("up")}
     <strong>Drop a file here, or choose one</strong>

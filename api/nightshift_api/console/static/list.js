@@ -4,7 +4,7 @@ import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
 import { ago, count, duration, isoTime, money, short, time } from "./format.js";
 import { ACTIVE, factsOf } from "./model.js";
-import { bar, icon, notice, pill, problem, share } from "./parts.js";
+import { bar, icon, pill, problem, share } from "./parts.js";
 
 const FILTERS = [
   { label: "All", status: [] },
@@ -23,7 +23,6 @@ export function listView(list, now, on) {
       </div>
       <button class="primary" @click=${on.create}>${icon("plus")}New batch</button>
     </div>
-    ${notice(list.notice)}
     <div class="tools">
       <div class="tabs" role="group" aria-label="Filter by status">${FILTERS.map((filter) => tab(filter, list, on))}</div>
       <label class="search">

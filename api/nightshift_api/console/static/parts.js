@@ -24,7 +24,6 @@ const PATHS = {
   play: svg`<path d="M8 5.500v13l10.5-6.500Z"/>`,
   stop: svg`<rect x="6.5" y="6.5" width="11" height="11" rx="1.5"/>`,
   out: svg`<path d="M10 4H6a1.5 1.5 0 0 0-1.5 1.500v13A1.5 1.5 0 0 0 6 20h4m5-4 4-4-4-4m4 4H10"/>`,
-  right: svg`<path d="m9.5 6 6 6-6 6"/>`,
 };
 
 export const icon = (name) =>
