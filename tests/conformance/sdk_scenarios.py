@@ -27,7 +27,7 @@ ENDS = {"completed", "failed", "expired", "cancelled"}
 FIELDS = {
     "id", "object", "endpoint", "model", "errors", "input_file_id", "completion_window", "status", "output_file_id",
     "error_file_id", "created_at", "in_progress_at", "expires_at", "finalizing_at", "completed_at", "failed_at",
-    "expired_at", "cancelling_at", "cancelled_at", "request_counts", "usage", "metadata",
+    "expired_at", "cancelling_at", "cancelled_at", "request_counts", "usage", "metadata", "x_details",
 }  # fmt: skip
 UNKNOWN = "0192f0c2-0000-7000-8000-000000000000"
 _AT_ONCE = 4
