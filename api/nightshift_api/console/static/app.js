@@ -3,13 +3,11 @@
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
 import * as api from "./api.js";
 import { addSample } from "./chart.js";
-import { Check, checkFile } from "./check.js";
-import { confirmView, createView } from "./create.js";
 import { detailView } from "./detail.js";
 import { listView } from "./list.js";
 import { Live } from "./live.js";
 import { answerOf, isEnded, lineError, matches, nameOf } from "./model.js";
-import { brand, icon } from "./parts.js";
+import { brand, confirmView, icon } from "./parts.js";
 import { signInView } from "./signin.js";
 
 const PAGE_SIZE = 50;
@@ -48,7 +46,7 @@ function draw() {
     isDue = false;
     render(view(), document.getElementById("app"));
     showDialog("detail", state.detail !== null);
-    showDialog("create", state.draft !== null);
+    showDialog("create", state.draft !== null && making !== null);
     showDialog("confirm", state.ask !== null);
     document.title = titleOf();
   });
@@ -78,7 +76,7 @@ function view() {
       ${state.detail ? detailView(state.detail, moment, detailOn) : nothing}
     </dialog>
     <dialog id="create" class="modal" aria-labelledby="create-title" @cancel=${leaveDraft}>
-      ${state.draft ? createView(state.draft, state.session.limits, createOn) : nothing}
+      ${state.draft && making ? making.createView(state.draft, state.session.limits, createOn) : nothing}
     </dialog>
     <dialog id="confirm" class="modal small" role="alertdialog" aria-labelledby="confirm-title" @cancel=${confirmOn.no}>
       ${confirmView(state.ask, confirmOn)}
@@ -405,10 +403,19 @@ const confirmOn = {
 
 // --- a new batch ------------------------------------------------------------------------------------------------------
 
-function openDraft(file) {
+// What only a new batch needs is fetched with the first one: the first view is lighter by it.
+let making = null;
+
+async function openDraft(file) {
   state.draft ??= emptyDraft();
+  try {
+    making ??= { ...(await import("./create.js")), ...(await import("./check.js")) };
+  } catch {
+    state.draft = null;
+    return setList({ error: "The server cannot be reached." });
+  }
   draw();
-  if (file) choose(file);
+  return file && choose(file);
 }
 
 const emptyDraft = () => ({ file: null, check: null, checked: 0, isChecked: false, sent: null, error: null, retry: false, name: "", uploaded: null, key: null, stop: new AbortController() });
@@ -431,9 +438,9 @@ async function choose(file) {
   draw();
   try {
     const models = await api.listModels().then(({ data }) => data.map(({ id }) => id), () => null);
-    draft.check = new Check(state.session.limits, models);
+    draft.check = new making.Check(state.session.limits, models);
     draw();
-    await checkFile(file, draft.check, (checked) => {
+    await making.checkFile(file, draft.check, (checked) => {
       draft.checked = checked;
       draw();
     }, draft.stop.signal);

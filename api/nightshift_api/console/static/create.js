@@ -78,15 +78,3 @@ function fields(draft) {
     <p class="help">It runs within 24 hours; what is not done by then is given up, and what was done is kept.</p>
   </div>`;
 }
-
-export function confirmView(ask, on) {
-  if (!ask) return nothing;
-  return html`<div class="modal-body">
-      <h2 id="confirm-title">${ask.title}</h2>
-      <p class="muted">${ask.text}</p>
-    </div>
-    <footer class="modal-foot">
-      <button class="quiet" @click=${on.no}>${ask.no}</button>
-      <button class="primary danger" @click=${on.yes}>${ask.yes}</button>
-    </footer>`;
-}

@@ -73,3 +73,15 @@ export const problem = (text, again) =>
     <div><strong>That did not work.</strong> ${text}</div>
     ${again ? html`<button class="quiet" @click=${again}>Try again</button>` : nothing}
   </div>`;
+
+export function confirmView(ask, on) {
+  if (!ask) return nothing;
+  return html`<div class="modal-body">
+      <h2 id="confirm-title">${ask.title}</h2>
+      <p class="muted">${ask.text}</p>
+    </div>
+    <footer class="modal-foot">
+      <button class="quiet" @click=${on.no}>${ask.no}</button>
+      <button class="primary danger" @click=${on.yes}>${ask.yes}</button>
+    </footer>`;
+}
