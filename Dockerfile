@@ -9,7 +9,7 @@ COPY build/image/ /image/
 RUN PYTHONPATH=/image python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
       --no-cache-dir --no-index --find-links /image/wheels --target /opt/nightshift \
       'nightshift-batch[api,operator,processor,kubernetes,gcs]' \
- && rm /opt/nightshift/bin/nightshift
+ && cd /opt/nightshift/bin && rm nightshift kubectl-nightshift kubectl_complete-nightshift
 
 FROM ${BASE}
 COPY --from=installed /opt/nightshift /opt/nightshift

@@ -83,6 +83,8 @@ def test_an_example_is_what_its_name_says(path: Path) -> None:
             assert BatchJob.parse(manifest).spec.input.uri
         case "batchjob", "file":
             assert BatchJob.parse(manifest).spec.input.file_id
+        case "batchjob", "rerun":
+            assert BatchJob.parse(manifest).spec.input.rerun_of
         case "hostedmodel", "service":
             assert HostedModel.parse(manifest).spec.service
         case _:
