@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", action="store_true", help="write the pictures of docs/console again")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # no longer: while its driver is there, nobody else may run a loop in this thread
 def browser() -> Iterator[Any]:
     with running_chromium() as started:
         yield started
@@ -33,7 +33,7 @@ def axe() -> str:
     return (made("chromium") / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One for all tests: each works on batches of its own names."""
     with running_stub(latency_s=0.02) as stub:
@@ -61,7 +61,7 @@ def tab(browser: Any, installation: Installation) -> Iterator[Opener]:
         yield open_one
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The scene, behind a URL."""
     folder: Path = tmp_path_factory.mktemp("scene")
