@@ -8,15 +8,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from structlog.contextvars import bind_contextvars
 
-from nightshift_api.asking import (
-    ask_to_cancel,
-    ask_to_resume,
-    ask_to_suspend,
-    build_rerun,
-    build_spec,
-    refuse_for,
-    refuse_unended,
-)
 from nightshift_api.bodies import read_body
 from nightshift_api.caller import namespace_of
 from nightshift_api.context import Context
@@ -29,6 +20,7 @@ from nightshift_api.parsing import parse_body, parse_fields
 from nightshift_api.progress import is_running
 from nightshift_api.rendering import is_live, render_batch
 from nightshift_api.responses import respond, respond_page
+from nightshift_api.specs import build_rerun, build_spec, refuse_for, refuse_unended
 from nightshift_api.wire import (
     ENDPOINTS,
     BatchObject,
@@ -38,6 +30,7 @@ from nightshift_api.wire import (
     Wire,
 )
 from nightshift_crds import names
+from nightshift_crds.asking import ask_to_cancel, ask_to_resume, ask_to_suspend
 from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Manifest
 from nightshift_crds.errors import AlreadyExists, Missing, NotFound, Rejected, Stale, Unavailable
 from nightshift_crds.models import BatchJob, BatchJobSpec, FilePhase, StoredFile

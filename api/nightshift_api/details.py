@@ -15,7 +15,6 @@ from nightshift_crds.names import IdKind
 from nightshift_crds.receipts import cost_of, cost_per_million
 from nightshift_crds.records import State
 
-_NAMES = ("cast.ai/batch-name", "batch-name")
 _WORKS = ("Scheduled", "True")
 
 
@@ -35,11 +34,11 @@ class Live:
 
 def render_details(batch: BatchJob, counts: RequestCounts, usage: TokenUsage | None, live: Live | None) -> BatchDetails:
     """Show the details of a batch with the counts and the usage that are shown of it."""
-    status, metadata = batch.status, batch.spec.metadata or {}
+    status = batch.status
     remaining = counts.total - counts.completed - counts.failed
     rate = live.rate if live and _is_at_work(batch) else None
     return BatchDetails(
-        name=next((metadata[key] for key in _NAMES if key in metadata), None),
+        name=names.display_name(batch.spec.metadata),
         resource=ResourceName(namespace=batch.metadata.namespace, name=batch.metadata.name),
         suspended=batch.spec.suspend,
         conditions=[_render_condition(condition) for condition in status.conditions],

@@ -19,7 +19,7 @@ from nightshift_api.wire import (
     RequestCounts,
 )
 from nightshift_crds import names
-from nightshift_crds.lifecycle import Phase, is_terminal
+from nightshift_crds.lifecycle import Phase
 from nightshift_crds.models import BatchJob, BatchJobStatus, FilePhase, StoredFile, TokenUsage
 from nightshift_crds.names import IdKind, ResultKind
 from nightshift_crds.records import State, counts_of, usage_of
@@ -33,7 +33,7 @@ def render_batch(batch: BatchJob, live: Live | None, window_s: int, origin: Batc
     `origin` is the batch that it runs again, if its status does not say yet what that one's input is.
     """
     status, state = batch.status, live.state if live else None
-    shown, counts, usage = visible_phase(batch), _render_counts(batch, state), _larger_usage(status, state)
+    shown, counts, usage = batch.visible_phase, _render_counts(batch, state), _larger_usage(status, state)
     return BatchObject(
         id=batch.id,
         endpoint=batch.spec.endpoint,
@@ -60,13 +60,8 @@ def render_batch(batch: BatchJob, live: Live | None, window_s: int, origin: Batc
     )
 
 
-def visible_phase(batch: BatchJob) -> Phase:
-    """Tell the phase as users see it: from the patch that asks for a cancel on, a batch is cancelling."""
-    return Phase.CANCELLING if batch.spec.cancel_requested and not is_terminal(batch.phase) else batch.phase
-
-
 def _cancel_asked(batch: BatchJob) -> datetime | None:
-    return batch.spec.cancel_requested_at if visible_phase(batch) is Phase.CANCELLING else None
+    return batch.spec.cancel_requested_at if batch.visible_phase is Phase.CANCELLING else None
 
 
 def _render_errors(status: BatchJobStatus) -> LineProblems:

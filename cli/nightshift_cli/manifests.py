@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from nightshift_cli.port import NewBatch
-from nightshift_cli.views import BatchView, Condition, Cost, Document, ModelView, Problem, name_of
+from nightshift_cli.views import BatchView, Condition, Cost, Document, ModelView, Problem
 from nightshift_crds import names
-from nightshift_crds.lifecycle import Phase, Sealing, is_terminal
 from nightshift_crds.models import BatchInput, BatchJob, BatchJobSpec, BatchJobStatus, HostedModel
 from nightshift_crds.names import IdKind, ResultKind
 from nightshift_crds.receipts import cost_per_million
+from nightshift_crds.reruns import rerun_spec
 
-_LOST = frozenset({Sealing.EXPIRED, Sealing.FAILED})
 _GROUP = "nightshift.dev"
 
 
@@ -24,7 +23,7 @@ def view_of_manifest(manifest: Document) -> BatchView:
     return BatchView(
         ref=batch.metadata.name,
         document=manifest,
-        status=shown_phase(batch).lower(),
+        status=batch.visible_phase.lower(),
         endpoint=spec.endpoint,
         created_at=int(batch.created.timestamp()),
         total=status.counts.total,
@@ -37,7 +36,7 @@ def view_of_manifest(manifest: Document) -> BatchView:
         error_file_id=status.error_file_id or _file_of(batch, ResultKind.ERROR, status.counts.failed),
         tokens=status.usage.total_tokens if status.usage else None,
         problems=tuple(Problem(found.code, found.message, found.line) for found in status.errors),
-        name=name_of(spec.metadata),
+        name=names.display_name(spec.metadata),
         is_suspended=spec.suspend,
         conditions=tuple(Condition(c.type, c.status, c.reason, c.message) for c in status.conditions),
         gpu_type=status.gpu_type,
@@ -62,26 +61,6 @@ def _file_of(batch: BatchJob, kind: ResultKind, lines: int) -> str | None:
 
 def _seconds(moment: datetime | None) -> int | None:
     return int(moment.timestamp()) if moment else None
-
-
-def shown_phase(batch: BatchJob) -> Phase:
-    """Tell the phase as the API shows it: from the patch that asks for a cancel on, a batch is cancelling."""
-    return Phase.CANCELLING if batch.spec.cancel_requested and not is_terminal(batch.phase) else batch.phase
-
-
-def is_cancelled(batch: BatchJob) -> bool:
-    """Tell whether a cancel changes nothing any more."""
-    return shown_phase(batch) in {Phase.CANCELLING, Phase.CANCELLED}
-
-
-def can_be_cancelled(batch: BatchJob) -> bool:
-    """Tell whether a cancel can still win (contract 4.5)."""
-    return not is_terminal(batch.phase) and batch.status.sealing not in _LOST
-
-
-def can_be_held(batch: BatchJob) -> bool:
-    """Tell whether suspending and resuming mean anything."""
-    return not is_terminal(batch.phase) and not batch.spec.cancel_requested
 
 
 def view_of_model(manifest: Document) -> ModelView:
@@ -112,8 +91,5 @@ def build_batch(name: str, namespace: str, new: NewBatch) -> dict[str, object]:
 
 def build_rerun(name: str, of: BatchJob, metadata: Mapping[str, str]) -> dict[str, object]:
     """Build the manifest of a batch that runs the rows of another again that have no success; all else is as there."""
-    fresh = {"cancel_requested": False, "cancel_requested_at": None, "suspend": False}
     given = {"metadata": dict(metadata)} if metadata else {}
-    source = BatchInput(rerun_of=of.metadata.name)
-    spec = of.spec.model_copy(update={"input": source, **fresh, **given})
-    return BatchJob.build({"name": name, "namespace": of.metadata.namespace}, spec)
+    return BatchJob.build({"name": name, "namespace": of.metadata.namespace}, rerun_spec(of, **given))

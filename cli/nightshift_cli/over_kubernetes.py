@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,17 +21,14 @@ from pydantic import ValidationError
 from nightshift_cli.manifests import (
     build_batch,
     build_rerun,
-    can_be_cancelled,
-    can_be_held,
-    is_cancelled,
     parse_ref,
-    shown_phase,
     view_of_manifest,
     view_of_model,
 )
 from nightshift_cli.port import Content, NewBatch, Page, Wanted
 from nightshift_cli.views import BatchView, Document, ModelView
 from nightshift_crds import names
+from nightshift_crds.asking import ask_to_cancel, ask_to_resume, ask_to_suspend
 from nightshift_crds.cluster.kube import Kubeconfig, open_kube
 from nightshift_crds.cluster.port import BATCH_JOB, HOSTED_MODEL, Cluster, Kind, Manifest, Selector, each
 from nightshift_crds.errors import (
@@ -96,39 +94,24 @@ class OverKubernetes:
 
     def cancel(self, ref: str) -> BatchView:
         """See the port."""
-        asked = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        spec = {"cancelRequested": True, "cancelRequestedAt": asked}
-        return self._patch(ref, spec, "cancelled", is_cancelled, can_be_cancelled)
+        return self._ask(ref, partial(ask_to_cancel, now=datetime.now(UTC)))
 
     def suspend(self, ref: str) -> BatchView:
         """See the port."""
-        return self._hold(ref, is_suspended=True)
+        return self._ask(ref, ask_to_suspend)
 
     def resume(self, ref: str) -> BatchView:
         """See the port."""
-        return self._hold(ref, is_suspended=False)
+        return self._ask(ref, ask_to_resume)
 
-    def _hold(self, ref: str, *, is_suspended: bool) -> BatchView:
-        def is_so(batch: BatchJob) -> bool:
-            return can_be_held(batch) and batch.spec.suspend is is_suspended
-
-        return self._patch(
-            ref, {"suspend": is_suspended}, "suspended" if is_suspended else "resumed", is_so, can_be_held
-        )
-
-    def _patch(
-        self, ref: str, spec: Manifest, what: str, is_so: Callable[[BatchJob], bool], can: Callable[[BatchJob], bool]
-    ) -> BatchView:
-        """Change a spec, guarded by what was read: somebody may write in between, and then it is read again."""
+    def _ask(self, ref: str, patch_for: Callable[[BatchJob], Manifest | None]) -> BatchView:
+        """Patch a spec as a batch allows it; somebody may write in between, and then it is read again."""
         for _ in range(_TRIES):
             manifest = self._find(ref)
             batch = BatchJob.parse(manifest)
-            if is_so(batch):
+            patch, metadata = patch_for(batch), batch.metadata
+            if patch is None:
                 return view_of_manifest(manifest)
-            if not can(batch):
-                raise Conflict(f"A batch that is {shown_phase(batch).lower()} cannot be {what}.")
-            metadata = batch.metadata
-            patch = {"metadata": {"resourceVersion": metadata.resource_version}, "spec": spec}
             with suppress(Stale):
                 return view_of_manifest(
                     self._run(self._cluster.patch(BATCH_JOB, metadata.namespace, metadata.name, patch))
@@ -139,7 +122,7 @@ class OverKubernetes:
         """See the port."""
         batch = BatchJob.parse(self._find(ref))
         if not is_terminal(batch.phase):
-            raise Conflict(f"A batch that is {shown_phase(batch).lower()} cannot be run again: wait for its end.")
+            raise Conflict(f"A batch that is {batch.visible_phase.lower()} cannot be run again: wait for its end.")
         if obstacle := find_obstacle(batch):
             raise Conflict(obstacle.message)
         return view_of_manifest(self._run(self._cluster.create(BATCH_JOB, build_rerun(_make_name(), batch, metadata))))

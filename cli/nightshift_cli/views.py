@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightshift_cli.exits import ENDS
+from nightshift_crds.names import display_name
 
 Document = Mapping[str, Any]
-_NAMES = ("cast.ai/batch-name", "batch-name")
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,6 @@ class ModelView:
     server: str | None = None
 
 
-def name_of(metadata: Mapping[str, str] | None) -> str | None:
-    """Tell the display name of a batch (contract 15, row 19)."""
-    return next((metadata[key] for key in _NAMES if key in metadata), None) if metadata else None
-
-
 def view_of_api(batch: Document) -> BatchView:
     """Read a batch object; a server without `x_details`, and one without some of them, is none the worse."""
     details = batch.get("x_details") or {}
@@ -126,7 +121,7 @@ def view_of_api(batch: Document) -> BatchView:
         error_file_id=batch.get("error_file_id"),
         tokens=(batch.get("usage") or {}).get("total_tokens"),
         problems=tuple(_problem(found) for found in (batch.get("errors") or {}).get("data") or ()),
-        name=details.get("name") or name_of(batch.get("metadata")),
+        name=details.get("name") or display_name(batch.get("metadata")),
         is_suspended=bool(details.get("suspended")),
         conditions=tuple(_condition(found) for found in details.get("conditions") or ()),
         cost=_cost(details.get("cost")),

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from nightshift_crds import names
-from nightshift_crds.lifecycle import TERMINAL, TIMESTAMPS, TRANSITIONS, Phase, Sealing, can_move
+from nightshift_crds.lifecycle import TERMINAL, TIMESTAMPS, TRANSITIONS, Phase, Sealing, can_move, is_terminal
 from nightshift_crds.lines import DEFAULT_ENDPOINTS, MAX_MODEL_CHARS, LineOrder
 from nightshift_crds.names import IdKind, ResultKind
 
@@ -472,6 +472,11 @@ class BatchJob(Resource):
     def input_file_id(self) -> str | None:
         """What the API shows as its input; None for a rerun that the operator has not seen yet."""
         return self.spec.input.file_id or self.spec.input.uri or self.status.input_file_id
+
+    @property
+    def visible_phase(self) -> Phase:
+        """The phase as users see it: from the patch that asks for a cancel on, a batch is cancelling."""
+        return Phase.CANCELLING if self.spec.cancel_requested and not is_terminal(self.phase) else self.phase
 
     def result_file_id(self, kind: ResultKind) -> str:
         """The id that a result file of this batch has, whether it exists yet or not."""

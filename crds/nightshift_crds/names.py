@@ -6,6 +6,7 @@ first try made. Sources: contract 2 (ids), guide (`openai/files/<FILE_ID>.jsonl`
 
 import hashlib
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
 from uuid import UUID
@@ -23,6 +24,14 @@ class IdKind(StrEnum):
     """A session that a file comes in by parts in; it has no resource, only objects."""
     PART = "part"
     """A part of such a file."""
+
+
+_DISPLAY_NAMES = ("cast.ai/batch-name", "batch-name")
+
+
+def display_name(metadata: Mapping[str, str] | None) -> str | None:
+    """Tell the name that people have given a batch in its metadata (contract 15, row 19)."""
+    return next((metadata[key] for key in _DISPLAY_NAMES if key in metadata), None) if metadata else None
 
 
 class ResultKind(StrEnum):

@@ -1,10 +1,10 @@
-"""Running a batch again: whether its rows can be told into those that have a success and those that have none.
+"""Running a batch again: by which spec, and whether its rows can be told into those with a success and those without.
 
-Pure. API and operator ask here, so that both refuse the same batches in the same words. The batch that is run again is
+Pure. Every role asks here, so that all refuse the same batches in the same words. The batch that is run again is
 the `origin`; it must have ended.
 """
 
-from nightshift_crds.models import BatchError, BatchJob, FilePhase, StoredFile
+from nightshift_crds.models import BatchError, BatchInput, BatchJob, BatchJobSpec, FilePhase, StoredFile
 
 
 def find_obstacle(origin: BatchJob) -> BatchError | None:
@@ -26,6 +26,12 @@ def find_missing(origin: BatchJob, input_file: StoredFile | None, output_file: S
     if origin.status.output_file_id is not None and not _is_whole(output_file):
         return _missing("output", "output_file_id")
     return None
+
+
+def rerun_spec(origin: BatchJob, **given: object) -> BatchJobSpec:
+    """Write the spec of a batch that runs another one again: that one's, but for the fields that are given."""
+    fresh = {"cancel_requested": False, "cancel_requested_at": None, "suspend": False}
+    return origin.spec.model_copy(update={"input": BatchInput(rerun_of=origin.metadata.name), **fresh, **given})
 
 
 def _is_whole(file: StoredFile | None) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic.alias_generators import to_camel
 
 from nightshift_api.details import Live
-from nightshift_api.rendering import has_content, is_live, render_batch, render_file, visible_phase
+from nightshift_api.rendering import has_content, is_live, render_batch, render_file
 from nightshift_api.wire import BatchObject
 from nightshift_crds.lifecycle import TERMINAL, TIMESTAMPS, Phase
 from nightshift_crds.lines import Usage
@@ -68,7 +68,7 @@ def test_a_cancel_is_visible_from_the_patch_that_asks_for_it(phase: Phase) -> No
     spec = {"cancelRequested": True, "cancelRequestedAt": timestamp(T0 + timedelta(seconds=9))}
     batch = a_batch(spec=spec, status=status_in(phase))
     has_time = phase in {Phase.CANCELLING, Phase.CANCELLED}
-    assert visible_phase(batch) is (phase if phase in TERMINAL else Phase.CANCELLING)
+    assert batch.visible_phase is (phase if phase in TERMINAL else Phase.CANCELLING)
     told = CREATED_AT + 2 if has_time else None if phase in TERMINAL else CREATED_AT + 9
     assert show(batch)["cancelling_at"] == told
 
