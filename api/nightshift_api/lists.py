@@ -6,7 +6,7 @@ the metadata and errors that there may be); the sweep takes files after their li
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
@@ -17,18 +17,14 @@ from nightshift_api.index import Index, Row
 from nightshift_api.marks import MarksLease
 from nightshift_api.rendering import created_at, has_content, render_batch, render_file
 from nightshift_api.settings import Settings
+from nightshift_crds.cluster.around import AroundCluster
 from nightshift_crds.cluster.port import (
     BATCH_JOB,
-    EVERYTHING,
-    PAGE_SIZE,
     STORED_FILE,
-    Change,
     Cluster,
     Kind,
     Manifest,
-    Page,
     Propagation,
-    Selector,
 )
 from nightshift_crds.errors import Refused, Unavailable
 from nightshift_crds.models import BatchJob, StoredFile
@@ -117,36 +113,30 @@ def _version_of(manifest: Manifest) -> int:
     return int(manifest["metadata"]["resourceVersion"])
 
 
-class MarkedCluster:
+class MarkedCluster(AroundCluster):
     """The `Cluster` port over another one, for those who list what they have read and written."""
 
     def __init__(self, inner: Cluster, lists: Lists) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._lists = lists
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
         """See the port."""
-        found = await self._inner.get(kind, namespace, name)
+        found = await super().get(kind, namespace, name)
         self._lists.note_read(kind, found)
         return found
 
-    async def list(
-        self, kind: Kind, selector: Selector = EVERYTHING, *, limit: int = PAGE_SIZE, after: str | None = None
-    ) -> Page:
-        """See the port."""
-        return await self._inner.list(kind, selector, limit=limit, after=after)
-
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         """See the port."""
-        return await self._noted(kind, await self._inner.create(kind, manifest))
+        return await self._noted(kind, await super().create(kind, manifest))
 
     async def patch(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
         """See the port."""
-        return await self._noted(kind, await self._inner.patch(kind, namespace, name, patch))
+        return await self._noted(kind, await super().patch(kind, namespace, name, patch))
 
     async def patch_status(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
         """See the port."""
-        return await self._noted(kind, await self._inner.patch_status(kind, namespace, name, patch))
+        return await self._noted(kind, await super().patch_status(kind, namespace, name, patch))
 
     async def _noted(self, kind: Kind, written: Manifest) -> Manifest:
         await self._lists.note_written(kind, written)
@@ -165,19 +155,11 @@ class MarkedCluster:
         """See the port."""
         follower = self._lists.followers.get(kind)
         if follower is None:
-            await self._inner.delete(kind, namespace, name, propagation=propagation, uid=uid, grace_s=grace_s)
+            await super().delete(kind, namespace, name, propagation=propagation, uid=uid, grace_s=grace_s)
             return
         with follower.awaiting_end(namespace, follower.listed.id_of(name, uid)) as end:
-            await self._inner.delete(kind, namespace, name, propagation=propagation, uid=uid, grace_s=grace_s)
+            await super().delete(kind, namespace, name, propagation=propagation, uid=uid, grace_s=grace_s)
             await self._lists.note_deleted(kind, namespace, end)
-
-    def watch(self, kind: Kind, selector: Selector, since: str) -> AsyncGenerator[Change, None]:
-        """See the port."""
-        return self._inner.watch(kind, selector, since)
-
-    async def record_event(self, about: Manifest, *, warning: bool, reason: str, message: str) -> None:
-        """See the port."""
-        await self._inner.record_event(about, warning=warning, reason=reason, message=message)
 
 
 @asynccontextmanager

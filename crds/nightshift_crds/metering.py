@@ -4,24 +4,14 @@ What is counted is calls of the ports as they end for a role, with the status th
 an adapter tries again meanwhile is one call.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from prometheus_client import Counter
 
 from nightshift_crds.bucket.port import Bucket, ObjectInfo
-from nightshift_crds.cluster.port import (
-    EVENT,
-    EVERYTHING,
-    PAGE_SIZE,
-    Change,
-    Cluster,
-    Kind,
-    Manifest,
-    Page,
-    Propagation,
-    Selector,
-)
+from nightshift_crds.cluster.around import AroundCluster
+from nightshift_crds.cluster.port import Change, Cluster, Kind, Selector
 from nightshift_crds.errors import (
     AlreadyExists,
     Denied,
@@ -59,11 +49,11 @@ async def _counted(counter: Counter, call: Awaitable[_T], *labels: str) -> _T:
     return result
 
 
-class MeteredCluster:
+class MeteredCluster(AroundCluster):
     """The `Cluster` port over another one, counted."""
 
     def __init__(self, inner: Cluster, page: MetricsPage) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._calls = page.counter(
             "kubernetes_calls_total",
             "Calls of the cluster by what they do, to which resource, and how they ended: 409 is a conflict, 401"
@@ -73,54 +63,13 @@ class MeteredCluster:
             "code",
         )
 
-    async def _count(self, verb: str, kind: Kind, call: Awaitable[_T]) -> _T:
-        return await _counted(self._calls, call, verb, kind.plural)
-
-    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
-        """See the port."""
-        return await self._count("get", kind, self._inner.get(kind, namespace, name))
-
-    async def list(
-        self, kind: Kind, selector: Selector = EVERYTHING, *, limit: int = PAGE_SIZE, after: str | None = None
-    ) -> Page:
-        """See the port."""
-        return await self._count("list", kind, self._inner.list(kind, selector, limit=limit, after=after))
-
-    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
-        """See the port."""
-        return await self._count("create", kind, self._inner.create(kind, manifest))
-
-    async def patch(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
-        """See the port."""
-        return await self._count("patch", kind, self._inner.patch(kind, namespace, name, patch))
-
-    async def patch_status(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
-        """See the port."""
-        return await self._count("patch_status", kind, self._inner.patch_status(kind, namespace, name, patch))
-
-    async def delete(  # noqa: PLR0913 - the port's signature
-        self,
-        kind: Kind,
-        namespace: str,
-        name: str,
-        *,
-        propagation: Propagation,
-        uid: str = "",
-        grace_s: int | None = None,
-    ) -> None:
-        """See the port."""
-        call = self._inner.delete(kind, namespace, name, propagation=propagation, uid=uid, grace_s=grace_s)
-        await self._count("delete", kind, call)
+    async def _pass(self, verb: str, kind: Kind, call: Callable[[], Awaitable[_T]]) -> _T:
+        return await _counted(self._calls, call(), verb, kind.plural)
 
     def watch(self, kind: Kind, selector: Selector, since: str) -> AsyncGenerator[Change, None]:
         """See the port. Counted as it begins: its changes are many, and nothing stands between them and the reader."""
         self._calls.labels("watch", kind.plural, "200").inc()
-        return self._inner.watch(kind, selector, since)
-
-    async def record_event(self, about: Manifest, *, warning: bool, reason: str, message: str) -> None:
-        """See the port."""
-        call = self._inner.record_event(about, warning=warning, reason=reason, message=message)
-        await self._count("create", EVENT, call)
+        return super().watch(kind, selector, since)
 
 
 class MeteredBucket:

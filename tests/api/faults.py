@@ -4,10 +4,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from nightshift_crds.bucket.port import Bucket, ObjectInfo
+from nightshift_crds.cluster.around import AroundCluster
 from nightshift_crds.cluster.port import (
+    EVENT,
     EVERYTHING,
     LEASE,
     PAGE_SIZE,
@@ -16,11 +18,11 @@ from nightshift_crds.cluster.port import (
     Kind,
     Manifest,
     Page,
-    Propagation,
     Selector,
 )
 from tests.api.harness import Api
 
+_T = TypeVar("_T")
 Deed = Callable[[], Awaitable[Any]]
 
 
@@ -40,10 +42,8 @@ class _Plan:
             await deeds.popleft()()
 
 
-class InterruptedCluster(_Plan):
+class InterruptedCluster(_Plan, AroundCluster):
     """The `Cluster` port over another one; every call about a Lease is a `lease`."""
-
-    inner: Cluster
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,53 +58,22 @@ class InterruptedCluster(_Plan):
         """Show other manifests in lists and watches than there are, as a cluster does whose schema was another once."""
         self._alter = alter
 
-    async def _interrupt_about(self, kind: Kind, call: str) -> None:
-        await self._interrupt("lease" if kind is LEASE else call)
-
-    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
-        await self._interrupt_about(kind, "get")
-        return await self.inner.get(kind, namespace, name)
+    async def _pass(self, verb: str, kind: Kind, call: Callable[[], Awaitable[_T]]) -> _T:
+        if kind is not EVENT:
+            await self._interrupt("lease" if kind is LEASE else verb)
+        return await call()
 
     async def list(
         self, kind: Kind, selector: Selector = EVERYTHING, *, limit: int = PAGE_SIZE, after: str | None = None
     ) -> Page:
-        await self._interrupt_about(kind, "list")
-        page = await self.inner.list(kind, selector, limit=min(limit, self.page_size), after=after)
+        page = await super().list(kind, selector, limit=min(limit, self.page_size), after=after)
         return Page([self._alter(item) for item in page.items], page.after, page.resource_version)
 
-    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
-        await self._interrupt_about(kind, "create")
-        return await self.inner.create(kind, manifest)
-
-    async def patch(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
-        await self._interrupt_about(kind, "patch")
-        return await self.inner.patch(kind, namespace, name, patch)
-
-    async def patch_status(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
-        await self._interrupt_about(kind, "patch_status")
-        return await self.inner.patch_status(kind, namespace, name, patch)
-
-    async def delete(
-        self,
-        kind: Kind,
-        namespace: str,
-        name: str,
-        *,
-        propagation: Propagation,
-        uid: str = "",
-        grace_s: int | None = None,
-    ) -> None:
-        await self._interrupt_about(kind, "delete")
-        await self.inner.delete(kind, namespace, name, propagation=propagation, uid=uid, grace_s=grace_s)
-
     async def watch(self, kind: Kind, selector: Selector, since: str) -> AsyncGenerator[Change, None]:
-        async with aclosing(self.inner.watch(kind, selector, since)) as changes:
+        async with aclosing(super().watch(kind, selector, since)) as changes:
             async for change in changes:
                 await self._interrupt("change")
                 yield replace(change, manifest=self._alter(change.manifest))
-
-    async def record_event(self, about: Manifest, *, warning: bool, reason: str, message: str) -> None:
-        await self.inner.record_event(about, warning=warning, reason=reason, message=message)
 
 
 def _as_it_is(manifest: Manifest) -> Manifest:
