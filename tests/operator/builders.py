@@ -9,6 +9,7 @@ from nightshift_crds.lines import CHAT, EMBEDDINGS, Usage
 from nightshift_crds.models import BatchJob, BatchJobStatus
 from nightshift_crds.names import ResultKind, Step, job_name
 from nightshift_crds.records import BatchManifest, SealedFile
+from nightshift_operator.decide import decide
 from nightshift_operator.decisions import Decision
 from nightshift_operator.facts import Job, JobState, Observed, Pod, Sealed
 from nightshift_operator.settings import Settings
@@ -108,6 +109,24 @@ def after(seen: Observed, decision: Decision) -> Observed:
 
 def with_status(batch: BatchJob, status: BatchJobStatus) -> BatchJob:
     return batch.model_copy(update={"status": status})
+
+
+def decided(seen: Observed, now: datetime = NOW) -> Decision:
+    return decide(seen, now, POLICY)
+
+
+def status_of(decision: Decision) -> BatchJobStatus:
+    assert decision.status is not None
+    return decision.status
+
+
+def refusal(seen: Observed, now: datetime = NOW) -> tuple[str, str | None]:
+    """Give code and param of the one error of a batch that fails."""
+    status = status_of(decided(seen, now))
+    assert status.phase is Phase.FAILED
+    assert status.failed_at == now
+    [error] = status.errors
+    return error.code, error.param
 
 
 __all__ = ["CHAT", "EMBEDDINGS", "MODEL", "T0"]

@@ -20,7 +20,6 @@ from nightshift_crds.models import BatchJob, BatchJobStatus
 from nightshift_crds.names import Step
 from nightshift_crds.records import State
 from nightshift_operator.conditions import Kind
-from nightshift_operator.decide import decide
 from nightshift_operator.decisions import CreateJob, Decision, PurgeScratch
 from nightshift_operator.facts import Job, JobState, Observed
 from tests.builders import T0, a_batch, a_file, a_model, a_verdict, timestamp
@@ -29,11 +28,11 @@ from tests.operator.builders import (
     EMBEDDINGS,
     LATE,
     NOW,
-    POLICY,
     a_job,
     a_manifest,
     a_status,
     after,
+    decided,
     sealed,
     with_status,
 )
@@ -114,10 +113,6 @@ def observations(draw: st.DrawFn) -> Observed:
 
 
 moments = st.sampled_from(MOMENTS)
-
-
-def decided(seen: Observed, now: datetime) -> Decision:
-    return decide(seen, now, POLICY)
 
 
 def written(seen: Observed, now: datetime) -> BatchJobStatus:

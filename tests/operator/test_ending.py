@@ -11,10 +11,8 @@ from nightshift_crds.models import BatchJobStatus
 from nightshift_crds.names import ResultKind, Step
 from nightshift_crds.records import BatchManifest
 from nightshift_operator.conditions import Kind, Reason
-from nightshift_operator.decide import decide
 from nightshift_operator.decisions import (
     CreateJob,
-    Decision,
     DeleteJob,
     DropResultFile,
     FinishResultFile,
@@ -23,7 +21,7 @@ from nightshift_operator.decisions import (
 from nightshift_operator.facts import Job, JobState, Observed, Pod, Trouble
 from nightshift_operator.view import INTERNAL
 from tests.builders import T0, timestamp
-from tests.operator.builders import LATE, NOW, POLICY, a_job, a_manifest, a_status, observed, sealed
+from tests.operator.builders import LATE, NOW, POLICY, a_job, a_manifest, a_status, decided, observed, sealed, status_of
 
 CANCEL = {"cancelRequested": True}
 SEALED_AS = [
@@ -41,15 +39,6 @@ def sealing(phase: Phase, reason: Sealing, *, status: dict[str, Any] | None = No
     more: dict[str, Any] = {"counts": {"total": 10, "completed": 4, "failed": 1}, "slices": 1} | (status or {})
     spec = CANCEL if phase is Phase.CANCELLING else {}
     return observed(status=a_status(phase, reason, **more), spec=spec, **facts)
-
-
-def decided(seen: Observed, now: datetime = NOW) -> Decision:
-    return decide(seen, now, POLICY)
-
-
-def status_of(decision: Decision) -> BatchJobStatus:
-    assert decision.status is not None
-    return decision.status
 
 
 # --- cancel -----------------------------------------------------------------------------------------------------------

@@ -18,19 +18,10 @@ from nightshift_crds.names import Step, job_name
 from nightshift_crds.records import RecordKind, State
 from nightshift_operator.controller import Key
 from nightshift_operator.decide import decide
-from nightshift_operator.decisions import CreateJob, Decision, DeleteJob
+from nightshift_operator.decisions import CreateJob, DeleteJob
 from nightshift_operator.facts import JobState, Observed, Pod
 from tests.builders import BATCH_UID, NAMESPACE, a_batch, a_model
-from tests.operator.builders import (
-    NOW,
-    POLICY,
-    a_job,
-    a_manifest,
-    a_status,
-    observed,
-    sealed,
-    with_status,
-)
+from tests.operator.builders import NOW, POLICY, a_job, a_manifest, a_status, decided, observed, sealed, with_status
 from tests.operator.world import Crash, Fuse, World
 
 PRICING = {"currency": "EUR", "perMillionInputTokens": 1, "perMillionOutputTokens": 2, "perGpuHour": 3.6}
@@ -56,10 +47,6 @@ def running(*pods: Pod, status: dict[str, Any] | None = None, **facts: Any) -> O
         says = says.model_copy(update={"gpu_seconds": 0, "gpu_seconds_by_pod": {}, "cost": None})
         return replace(seen, batch=with_status(seen.batch, says))
     return seen
-
-
-def decided(seen: Observed, now: datetime = NOW) -> Decision:
-    return decide(seen, now, POLICY)
 
 
 def written(seen: Observed, now: datetime = NOW) -> BatchJobStatus:

@@ -1,7 +1,7 @@
 """A batch that runs another one again: what is waited for, what is refused, what it begins with and what it counts."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,13 +12,12 @@ from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Propagation
 from nightshift_crds.exits import Exit
 from nightshift_crds.lifecycle import Phase, Sealing
 from nightshift_crds.lines import Usage
-from nightshift_crds.models import BatchJob, BatchJobStatus, RestVerdict
+from nightshift_crds.models import BatchJob, RestVerdict
 from nightshift_crds.names import ResultKind, Step
 from nightshift_crds.records import State
 from nightshift_operator.conditions import Reason
 from nightshift_operator.controller import Key
-from nightshift_operator.decide import decide
-from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision, ShowResultFile
+from nightshift_operator.decisions import CreateJob, CreateResultFiles, ShowResultFile
 from nightshift_operator.facts import JobState, Observed, Origin
 from nightshift_operator.jobs import build_job, collecting
 from nightshift_processor.settings import InspectSettings, SealSettings
@@ -27,14 +26,16 @@ from tests.operator.builders import (
     DEADLINE,
     EMBEDDINGS,
     LATE,
-    NOW,
     POLICY,
     SETTINGS,
     a_job,
     a_manifest,
     a_status,
+    decided,
     observed,
+    refusal,
     sealed,
+    status_of,
 )
 from tests.operator.world import World
 
@@ -61,22 +62,6 @@ def a_rerun(origin: Origin | None = None, spec: dict[str, Any] | None = None, **
     """Observe a rerun whose rows have not been taken over, unless there is a verdict."""
     known = {"input_file": None, "input_key": REST_KEY, "verdict": None, "origin": origin or an_origin()} | facts
     return observed(spec=RERUN | (spec or {}), **known)
-
-
-def decided(seen: Observed, now: datetime = NOW) -> Decision:
-    return decide(seen, now, POLICY)
-
-
-def status_of(decision: Decision) -> BatchJobStatus:
-    assert decision.status is not None
-    return decision.status
-
-
-def refusal(seen: Observed, now: datetime = NOW) -> tuple[str, str | None]:
-    status = status_of(decided(seen, now))
-    assert status.phase is Phase.FAILED
-    [error] = status.errors
-    return error.code, error.param
 
 
 # --- until the rows are taken over ------------------------------------------------------------------------------------

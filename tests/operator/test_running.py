@@ -13,11 +13,22 @@ from nightshift_crds.models import BatchJobStatus, Condition, HostedModel
 from nightshift_crds.names import ResultKind, Step, job_name
 from nightshift_crds.records import State
 from nightshift_operator.conditions import Kind, Reason
-from nightshift_operator.decide import decide
 from nightshift_operator.decisions import CreateJob, Decision, DeleteJob, ForceDeletePod, ShowResultFile
 from nightshift_operator.facts import Job, JobState, Node, Observed, Pod, Trouble
 from tests.builders import BATCH_UID, T0, a_model
-from tests.operator.builders import DEADLINE, EMBEDDINGS, LATE, NOW, POLICY, a_job, a_status, after, observed
+from tests.operator.builders import (
+    DEADLINE,
+    EMBEDDINGS,
+    LATE,
+    NOW,
+    POLICY,
+    a_job,
+    a_status,
+    after,
+    decided,
+    observed,
+    status_of,
+)
 
 SUSPENDED = Condition(type=Kind.SCHEDULED, status="False", reason=Reason.SUSPENDED, last_transition_time=T0)
 
@@ -26,15 +37,6 @@ def running(job: Job | None = None, *, status: dict[str, Any] | None = None, **f
     """Observe a running batch; without more it knows of no Job yet."""
     fresh = {"jobName": None, "jobUID": None}
     return observed(status=a_status(Phase.IN_PROGRESS) | fresh | (status or {}), run=job, **facts)
-
-
-def decided(seen: Observed, now: datetime = NOW) -> Decision:
-    return decide(seen, now, POLICY)
-
-
-def status_of(decision: Decision) -> BatchJobStatus:
-    assert decision.status is not None
-    return decision.status
 
 
 def scheduled(status: BatchJobStatus) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """VALIDATING, situation by situation: what is compared, what is refused, and what an accepted batch starts with."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,36 +10,30 @@ from hypothesis import strategies as st
 from nightshift_crds.exits import Exit
 from nightshift_crds.lifecycle import Phase, Sealing
 from nightshift_crds.lines import LineOrder
-from nightshift_crds.models import BatchJobStatus, StoredFile
+from nightshift_crds.models import StoredFile
 from nightshift_crds.names import Step
 from nightshift_operator.conditions import Kind, Reason
 from nightshift_operator.decide import decide
-from nightshift_operator.decisions import CreateJob, CreateResultFiles, Decision
+from nightshift_operator.decisions import CreateJob, CreateResultFiles
 from nightshift_operator.facts import Job, JobState, Observed, Pod, Trouble
 from nightshift_operator.validating import count_slices
 from nightshift_operator.view import Policy
 from tests.builders import FILE_ID, MODEL, a_file, a_model, a_verdict
-from tests.operator.builders import DEADLINE, EMBEDDINGS, LATE, NOW, POLICY, SETTINGS, a_job, observed
+from tests.operator.builders import (
+    DEADLINE,
+    EMBEDDINGS,
+    LATE,
+    NOW,
+    POLICY,
+    SETTINGS,
+    a_job,
+    decided,
+    observed,
+    refusal,
+    status_of,
+)
 
 BY_URI = {"input": {"uri": "gs://bucket/shared/in.jsonl"}}
-
-
-def decided(seen: Observed, now: datetime = NOW) -> Decision:
-    return decide(seen, now, POLICY)
-
-
-def status_of(decision: Decision) -> BatchJobStatus:
-    assert decision.status is not None
-    return decision.status
-
-
-def refusal(seen: Observed, now: datetime = NOW) -> tuple[str, str | None]:
-    """Give code and param of the one error of a batch that fails."""
-    status = status_of(decided(seen, now))
-    assert status.phase is Phase.FAILED
-    assert status.failed_at == now
-    [error] = status.errors
-    return error.code, error.param
 
 
 @pytest.mark.parametrize("phase", [None, Phase.VALIDATING])
