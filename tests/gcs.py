@@ -1,6 +1,5 @@
 """A Google Cloud Storage for tests: fake-gcs-server, in memory, on this machine."""
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +7,13 @@ from pathlib import Path
 from threading import Thread
 from typing import IO
 
+from tests.ports import free_port
+
 
 @contextmanager
 def running_gcs(program: Path) -> Iterator[str]:
     """Run fake-gcs-server on a free port; gives its URL, as STORAGE_EMULATOR_HOST takes it."""
-    port = _free_port()
+    port = free_port()
     where = ("-scheme=http", "-host=127.0.0.1", f"-port={port}", "-backend=memory")
     with subprocess.Popen([program, *where], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr
@@ -21,12 +22,6 @@ def running_gcs(program: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_for_start(log: IO[bytes]) -> None:

@@ -25,7 +25,8 @@ from nightshift_crds.slicelog import read_tails
 from tests.bench.harness import Contest, Read, Row, Sample, Samples, constant, figure
 from tests.bench.processes import OURS, THEIRS, measured, on_core, run_wrk, running, running_nginx
 from tests.builders import BATCH_UID
-from tests.e2e.installation import BIN, ROOT, free_port
+from tests.e2e.installation import BIN, ROOT
+from tests.ports import free_port
 
 FULL, FEW = 50_000, 5_000
 _OF_PATTERN = 3_000

@@ -14,7 +14,8 @@ from nightshift_crds.keys import render_keys
 from tests.bench.harness import Contest, Row, Sample, figure, seconds
 from tests.bench.processes import OURS, on_core, running, running_nginx
 from tests.bench.validation import WORDS, size_of, write_file
-from tests.e2e.installation import BIN, KEY, free_port
+from tests.e2e.installation import BIN, KEY
+from tests.ports import free_port
 
 _BLOCK_BYTES = 1 << 20
 _BYTES = "application/octet-stream"

@@ -18,8 +18,9 @@ import yaml
 from openai import OpenAI
 
 from nightshift_crds.keys import hash_key
-from tests.e2e.installation import ROOT, Watched, free_port, wait_until
+from tests.e2e.installation import ROOT, Watched, wait_until
 from tests.kubernetes import KIND, Kubernetes, tools
+from tests.ports import free_port
 
 KEY, OTHER_KEY = "sk-of-the-cluster-tests", "sk-of-another-team"
 SERVICE_MODEL, SERVER_MODEL = "stub:1", "beside:1"

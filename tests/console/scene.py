@@ -28,7 +28,8 @@ from nightshift_crds.names import IdKind, ResultKind
 from nightshift_crds.records import Header, Progress, RecordKind, State, encode_progress, encode_record
 from tests.api.given import WAYS
 from tests.builders import timestamp
-from tests.e2e.installation import BIN, free_port, wait_until
+from tests.e2e.installation import BIN, wait_until
+from tests.ports import free_port
 
 KEY = "sk-scene"
 TEAM = "search-quality"

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,17 +16,13 @@ from typing import Any, Protocol
 from openai import OpenAI
 from openai.types import Batch
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 KEY = "sk-e2e-test"
 MODEL = "stub:1"
 ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(is_true: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:

@@ -12,11 +12,11 @@ from tests.e2e.installation import (
     a_chat_line,
     audit,
     chat_lines,
-    free_port,
     running_stub,
     wait_for_lines,
     wait_until,
 )
+from tests.ports import free_port
 
 
 def test_stopped_in_the_middle_of_a_batch_it_goes_on_after_the_next_start(start: Starter, stub: Stub) -> None:

@@ -21,8 +21,9 @@ from nightshift_operator.webhooks import build_event, sign
 from tests.builders import a_batch
 from tests.conformance.clients import made
 from tests.e2e.conftest import Starter
-from tests.e2e.installation import Installation, chat_lines, free_port, wait_until
+from tests.e2e.installation import Installation, chat_lines, wait_until
 from tests.operator.builders import a_status
+from tests.ports import free_port
 from tests.processor.certificates import Authority
 from tests.receiver import HANG, SECRET, Receiver, serving, write_endpoints
 

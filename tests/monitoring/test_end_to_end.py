@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tests.e2e.installation import MODEL, Installation, Stub, audit, chat_lines,
 from tests.layout.sources import ROOT
 from tests.monitoring.conftest import Promtool
 from tests.monitoring.queries import Use, expressions, uses
+from tests.ports import free_port
 
 PROMPTS = [f"secret prompt {n}" for n in range(40)]
 FAULTY = ["secret fail:400 prompt", "secret fail-once:503 prompt", "secret drop prompt", "secret slow:20 prompt"]
@@ -25,21 +25,6 @@ SECRET = "secret"
 NOT_ABOUT_A_BATCH = re.compile(r"operator\.|sweep\.done|sweep\.passed|resync\.|watch\.|cluster\.")
 HISTOGRAM = re.compile(r"_(?:bucket|count|sum)$")
 ROLES = ["nightshift-api", "nightshift-operator", "nightshift-processor run"]
-
-
-def first_of_free_ports(count: int) -> int:
-    """Find ports beside each other that are free."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            first = int(probe.getsockname()[1])
-        if first + count < 65_000 and all(is_free(first + n) for n in range(count)):
-            return first
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def scrape(port: int) -> str:
@@ -68,7 +53,7 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory, stub: Stub) -> Iterator[Seen]:
-    port = first_of_free_ports(7)
+    port = free_port(beside=7)
     environ = {"NIGHTSHIFT_METRICS_PORT": str(port), "NIGHTSHIFT_FLUSH_INTERVAL_S": "0.1"}
     installation = Installation(tmp_path_factory.mktemp("seen") / "data", stub.url, environ=environ)
     installation.start()
