@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -43,6 +44,7 @@ def main() -> None:
     end_with_parent(os.environ)
     try:
         settings = _SETTINGS[step].load(os.environ)
+        gc.freeze()  # what has been imported stays: no collection need look at it
         structlog.contextvars.bind_contextvars(batch=settings.batch_id or settings.batch_uid, step=step.value)
         sys.exit(uvloop.run(_main(settings)))
     except Rejected as error:

@@ -20,13 +20,7 @@ class Outcome(Struct, frozen=True, gc=False):
     usage: Usage | None
 
 
-class Asked(Struct, frozen=True, gc=False):
-    """Which line it is that was sent."""
-
-    line_id: str
-    custom_id: str
-
-
+_BEFORE_ID = len("batch_req_")
 _MAX_TOKENS = 1 << 40
 """More than any line can have; so large a number is nonsense, and sums of it would overflow in the end."""
 _Tokens = Annotated[int, Meta(ge=0, le=_MAX_TOKENS)] | None
@@ -84,18 +78,18 @@ _FAILURES: Mapping[Failure, tuple[str, str]] = {
 }
 
 
-def conclude(asked: Asked, result: Answer | NoAnswer, form: ErrorForm) -> Outcome:
+def conclude(line_id: str, custom_id: str, result: Answer | NoAnswer, form: ErrorForm) -> Outcome:
     """Turn the last result of a line into its outcome."""
     if isinstance(result, NoAnswer):
         code, message = _FAILURES[result.failure]
-        return Outcome(render_error(asked.line_id, asked.custom_id, LineError(code, message)), None)
-    request_id = result.request_id or f"req_{asked.line_id.removeprefix('batch_req_')}"
+        return Outcome(render_error(line_id, custom_id, LineError(code, message)), None)
+    request_id = result.request_id or f"req_{line_id[_BEFORE_ID:]}"
     if 200 <= result.status < 300:
-        return _conclude_success(asked, result, request_id)
-    return Outcome(render_error(asked.line_id, asked.custom_id, _explain(result, request_id), form), None)
+        return _conclude_success(line_id, custom_id, result, request_id)
+    return Outcome(render_error(line_id, custom_id, _explain(result, request_id), form), None)
 
 
-def _conclude_success(asked: Asked, answer: Answer, request_id: str) -> Outcome:
+def _conclude_success(line_id: str, custom_id: str, answer: Answer, request_id: str) -> Outcome:
     try:
         usage = _read_usage(answer.body)
         body = compact(answer.body)
@@ -106,8 +100,8 @@ def _conclude_success(asked: Asked, answer: Answer, request_id: str) -> Outcome:
             status_code=answer.status,
             request_id=request_id,
         )
-        return Outcome(render_error(asked.line_id, asked.custom_id, error), None)
-    return Outcome(render_success(asked.line_id, asked.custom_id, answer.status, request_id, body), usage)
+        return Outcome(render_error(line_id, custom_id, error), None)
+    return Outcome(render_success(line_id, custom_id, answer.status, request_id, body), usage)
 
 
 def _read_usage(body: bytes) -> Usage:

@@ -20,7 +20,7 @@ from nightshift_crds.lines import parse_item
 from nightshift_crds.metrics import showing
 from nightshift_processor.client import Answer, ModelClient, NoAnswer, open_client
 from nightshift_processor.metrics import RunPage
-from nightshift_processor.outcome import Asked, conclude
+from nightshift_processor.outcome import conclude
 from nightshift_processor.pacing import paced
 from nightshift_processor.retry import Tries, is_served, is_turn_over, next_delay
 from nightshift_processor.settings import RunSettings
@@ -31,6 +31,7 @@ from nightshift_processor.tally import Tally
 from nightshift_processor.writer import Fenced
 
 _log = structlog.get_logger()
+_UNTRIED = Tries()
 
 
 async def run(settings: RunSettings, bucket: Bucket, stop: asyncio.Event) -> Exit:
@@ -98,6 +99,7 @@ class _Dispatch:
         return True
 
     async def _work(self) -> None:
+        settings = self.settings
         while found := self.share.take() or await self.share.find():
             part, item = found
             line = parse_item(self.spool.read(item))
@@ -105,12 +107,12 @@ class _Dispatch:
             if result is None:
                 self.share.give_back(part, item)
                 continue
-            asked = Asked(names.line_id(self.settings.batch_uid, item), line.custom_id)
-            await part.add(item, conclude(asked, result, self.settings.error_line_format))
+            line_id = names.line_id(settings.batch_uid, item)
+            await part.add(item, conclude(line_id, line.custom_id, result, settings.error_line_format))
 
     async def _ask(self, item: int, body: bytes) -> Answer | NoAnswer | None:
         """Send a line until its result stands; None if others shall go first meanwhile."""
-        tries = self.tries.pop(item, Tries())
+        tries = self.tries.pop(item, _UNTRIED)
         while True:
             try:
                 result: Answer | NoAnswer = await self.client.post(body)

@@ -41,11 +41,14 @@ class Part:
         return self._left < self._lines or not self._lines
 
     async def add(self, item: int, outcome: Outcome) -> None:
-        """Take a result; that of the last line ends the slice."""
-        await self._writer.add(item, outcome)
+        """Take a result, at once; then wait while too much is not durable yet. The last line's ends the slice."""
+        writer = self._writer
+        writer.add(item, outcome)
         self._left -= 1
         if not self._left:
-            self._writer.close(ended=True)
+            writer.close(ended=True)
+        if not writer.has_room:
+            await writer.wait_for_room()
 
 
 @dataclass

@@ -39,6 +39,7 @@ class Spool:
         self._file = file
         self._sorter = sorter
         self.order: Sequence[int] = ()
+        self._size = 0
         self._starts = array("Q")
         self._lengths = array("I")
         self._block, self._block_start = b"", 0
@@ -54,13 +55,11 @@ class Spool:
         start = self._starts[item]
         end = start + self._lengths[item]
         if self._sorter:
-            line = os.pread(self._file.fileno(), end - start, start)
-            return request_of(line, is_first=start == 0)
+            return os.pread(self._file.fileno(), end - start, start)
         if not self._block_start <= start <= end <= self._block_start + len(self._block):
             self._block = os.pread(self._file.fileno(), max(end - start, _AHEAD_BYTES), start)
             self._block_start = start
-        line = self._block[start - self._block_start : end - self._block_start]
-        return request_of(line, is_first=start == 0)
+        return self._block[start - self._block_start : end - self._block_start]
 
     def finish(self) -> None:
         """Make what was written readable, and put it in order."""
@@ -77,13 +76,16 @@ class Spool:
         """Take the next bytes of the file."""
         self._file.write(chunk)
 
-    def add(self, start: int, line: bytes) -> None:
-        """Note where a line stands."""
+    def add(self, line: bytes) -> None:
+        """Note where the next physical line stands, and what is asked in it."""
+        start = self._size
+        self._size += len(line) + 1
         request = request_of(line, is_first=start == 0)
-        if request:
-            self._starts.append(start)
-            self._lengths.append(len(line))
-        if request and self._sorter:
+        if not request:
+            return
+        self._starts.append(start + len(line) - len(request))
+        self._lengths.append(len(request))
+        if self._sorter:
             self._sorter.add(prefix_key(request))
 
 
@@ -113,18 +115,17 @@ async def fill_spool(
 
 async def _fetch(bucket: Bucket, key: str, crc32c: int, spool: Spool) -> None:
     splitter = LineSplitter(_ANY_LENGTH)
-    found, offset = 0, 0
+    found = 0
     async with aclosing(bucket.read(key)) as chunks:
         async for chunk in chunks:
             found = extend(found, chunk)
             spool.write(chunk)
             for line in splitter.feed(chunk):
                 assert line is not None
-                spool.add(offset, line)
-                offset += len(line) + 1
+                spool.add(line)
     for line in splitter.finish():
         assert line is not None
-        spool.add(offset, line)
+        spool.add(line)
     spool.finish()
     if found != crc32c:
         raise InputChanged(f"{key} is not what was validated")

@@ -130,8 +130,17 @@ class SliceWriter:
         """What is durable."""
         return self._state
 
-    async def add(self, item: int, outcome: Outcome) -> None:
-        """Take a result, at once; then wait while too much is not durable yet."""
+    @property
+    def has_room(self) -> bool:
+        """Whether more can be taken; if not, too much is not durable yet."""
+        return self._room.is_set()
+
+    async def wait_for_room(self) -> None:
+        """Wait until more can be taken, or until nothing will be."""
+        await self._room.wait()
+
+    def add(self, item: int, outcome: Outcome) -> None:
+        """Take a result."""
         pending = self._pending
         pending.items.append(item)
         pending.size += len(outcome.line)
@@ -144,7 +153,6 @@ class SliceWriter:
             self._due.set()
         if pending.size >= 2 * self._log.flush_bytes and self._closing is None:
             self._room.clear()
-        await self._room.wait()
 
     async def pump(self) -> None:
         """Make results durable as they come, until the log is closed. Must not be cancelled.

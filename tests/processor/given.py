@@ -15,7 +15,7 @@ from nightshift_crds.lines import CHAT, ErrorForm, Usage
 from nightshift_crds.names import ResultKind
 from nightshift_crds.records import Header, Ledger, RecordKind, State, decode_header
 from nightshift_processor.client import Answer
-from nightshift_processor.outcome import Asked, Outcome, conclude
+from nightshift_processor.outcome import Outcome, conclude
 from nightshift_processor.settings import RunSettings, SealSettings
 from tests.builders import BATCH_UID, a_line, jsonl
 from tests.stub_model import StubModel
@@ -81,15 +81,15 @@ async def put_input(bucket: Bucket, content: bytes) -> None:
 
 def a_success(item: int, tokens: int = 3, text: str = "") -> Outcome:
     body = {"n": item, "text": text, "usage": {"prompt_tokens": tokens, "completion_tokens": 2}}
-    return conclude(_asked(item), Answer(200, json.dumps(body).encode()), ErrorForm.SEED)
+    return conclude(*_asked(item), Answer(200, json.dumps(body).encode()), ErrorForm.SEED)
 
 
 def a_failure(item: int) -> Outcome:
-    return conclude(_asked(item), Answer(400, b"{}"), ErrorForm.SEED)
+    return conclude(*_asked(item), Answer(400, b"{}"), ErrorForm.SEED)
 
 
-def _asked(item: int) -> Asked:
-    return Asked(names.line_id(BATCH_UID, item), f"row-{item}")
+def _asked(item: int) -> tuple[str, str]:
+    return names.line_id(BATCH_UID, item), f"row-{item}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nightshift_crds.lines import CHAT, ErrorForm
 from nightshift_processor.client import Failure, join_url
-from nightshift_processor.outcome import Asked, conclude
+from nightshift_processor.outcome import conclude
 from nightshift_processor.settings import HttpClient
 from tests.processor.caller import Caller, failure_of
 from tests.processor.canned import Canned, Manner, Then, an_answer, serving
@@ -161,7 +161,7 @@ async def test_patience_is_asked_for_in_whole_seconds(caller: Caller, text: byte
 )
 async def test_whatever_a_request_id_is_it_can_stand_in_a_line(caller: Caller, header: bytes, expected: str) -> None:
     answer = await caller.ask(an_answer(b"{}", "200 OK", header))
-    line = conclude(Asked("batch_req_1", "c"), answer, ErrorForm.SEED).line
+    line = conclude("batch_req_1", "c", answer, ErrorForm.SEED).line
     assert f'"request_id":"{expected}"'.encode() in line
 
 

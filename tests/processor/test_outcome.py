@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from nightshift_crds.lines import ErrorForm
 from nightshift_processor.client import Answer, Failure, NoAnswer
-from nightshift_processor.outcome import Asked, Outcome, conclude
+from nightshift_processor.outcome import Outcome, conclude
 
-ASKED = Asked("batch_req_7f3a", "row-17")
+ASKED = ("batch_req_7f3a", "row-17")
 FORMS = list(ErrorForm)
 
 
 def seed(status: int, body: bytes, request_id: str | None = "req-up") -> Outcome:
-    return conclude(ASKED, Answer(status, body, request_id), ErrorForm.SEED)
+    return conclude(*ASKED, Answer(status, body, request_id), ErrorForm.SEED)
 
 
 def openai(status: int, body: bytes, request_id: str | None = "req-up") -> Outcome:
-    return conclude(ASKED, Answer(status, body, request_id), ErrorForm.OPENAI)
+    return conclude(*ASKED, Answer(status, body, request_id), ErrorForm.OPENAI)
 
 
 def parse(outcome: Outcome) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def error_of(outcome: Outcome) -> dict[str, Any]:
 @pytest.mark.parametrize("status", [200, 201, 299])
 def test_an_answer_goes_into_the_output_file_as_the_server_wrote_it(status: int, form: ErrorForm) -> None:
     body = b'{ "object":"list" , "x": 1.10, "y":[1E5,-0.0], "z":"\xc3\xa9\\u00e9\xe2\x80\xa8" }'
-    outcome = conclude(ASKED, Answer(status, body, "req-up"), form)
+    outcome = conclude(*ASKED, Answer(status, body, "req-up"), form)
     assert outcome.usage is not None
     assert body in outcome.line
     line = parse(outcome)
@@ -108,7 +108,7 @@ def test_a_body_over_many_lines_becomes_one_and_its_numbers_stay(newline: bytes)
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_a_success_that_is_no_json_object_is_an_error_with_its_status(body: bytes, form: ErrorForm) -> None:
-    error = error_of(conclude(ASKED, Answer(200, body, "req-up"), form))
+    error = error_of(conclude(*ASKED, Answer(200, body, "req-up"), form))
     assert (error["code"], error["status_code"], error["request_id"]) == ("invalid_response", "200", "req-up")
 
 
@@ -126,7 +126,7 @@ def test_a_success_that_is_no_json_object_is_an_error_with_its_status(body: byte
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_no_answer_is_an_error_without_a_status_in_both_forms(failure: Failure, code: str, form: ErrorForm) -> None:
-    error = error_of(conclude(ASKED, NoAnswer(failure), form))
+    error = error_of(conclude(*ASKED, NoAnswer(failure), form))
     assert (error["code"], error["status_code"], error["request_id"]) == (code, None, None)
 
 
@@ -227,7 +227,7 @@ def test_any_bytes_give_exactly_one_valid_line(
 ) -> None:
     custom_id = custom_id.encode("utf-8", "replace").decode()
     request_id = request_id.encode("utf-8", "replace").decode() if request_id else None
-    outcome = conclude(Asked("batch_req_1", custom_id), Answer(status, body, request_id), form)
+    outcome = conclude("batch_req_1", custom_id, Answer(status, body, request_id), form)
     assert outcome.line.index(b"\n") == len(outcome.line) - 1
     line = json.loads(outcome.line.decode(), parse_constant=pytest.fail, parse_int=str)
     assert line["custom_id"] == custom_id

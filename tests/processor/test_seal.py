@@ -47,7 +47,7 @@ async def given_log(bucket: Bucket, *items: int, slice_no: int = 0, ended: bool 
     writer = await a_claimed(bucket, slice_no)
     async with pumping(writer):
         for item in items:
-            await writer.add(item, a_failure(item) if item % 3 == 2 else a_success(item, tokens=item))
+            writer.add(item, a_failure(item) if item % 3 == 2 else a_success(item, tokens=item))
         writer.close(ended=ended)
 
 
@@ -195,7 +195,7 @@ async def test_a_writer_that_comes_late_adds_nothing_to_what_is_sealed(bucket: B
     assert await sealed(bucket, reason="cancelled") is Exit.DONE
     with pytest.raises(Fenced):
         async with pumping(late):
-            await late.add(0, a_success(0))
+            late.add(0, a_success(0))
     await audit(bucket, *ROWS)
     assert await sealed(bucket, reason="cancelled") is Exit.DONE
 
@@ -208,7 +208,7 @@ async def test_a_record_that_comes_just_before_the_close_is_sealed_with_the_rest
     sealing = asyncio.create_task(seal(seal_settings(bucket, CONTENT, reason="cancelled"), faulty))
     await faulty.held.wait()
     async with pumping(writer):
-        await writer.add(0, a_success(0))
+        writer.add(0, a_success(0))
     faulty.release.set()
     assert await sealing is Exit.DONE
     assert (await audit(bucket, *ROWS)).completed == 1

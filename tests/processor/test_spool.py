@@ -66,7 +66,7 @@ def test_a_spool_reads_what_was_added_to_it(tmp_path_factory: pytest.TempPathFac
         spool, offset = Spool(file), 0
         for line in lines:
             spool.write(line + b"\n")
-            spool.add(offset, line)
+            spool.add(line)
             offset += len(line) + 1
         spool.finish()
         wanted = [line.removeprefix(BOM) if n == 0 else line for n, line in enumerate(lines)]

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from nightshift_crds.lines import ErrorForm, Usage
 from nightshift_processor.client import Answer
-from nightshift_processor.outcome import Asked, conclude
+from nightshift_processor.outcome import conclude
 
 NOTHING = Usage()
 
 
 def count(body: Any) -> Usage:
     """Count the tokens of a body, which stands in its line as it is whatever they are."""
-    outcome = conclude(Asked("batch_req_1", "c"), Answer(200, json.dumps(body).encode()), ErrorForm.SEED)
+    outcome = conclude("batch_req_1", "c", Answer(200, json.dumps(body).encode()), ErrorForm.SEED)
     assert json.loads(outcome.line)["response"]["body"] == body
     assert outcome.usage is not None
     return outcome.usage

@@ -56,11 +56,16 @@ def outcome_of(item: int) -> Outcome:
     return a_failure(item) if item % 3 == 2 else a_success(item, tokens=item)
 
 
+async def feed(writer: SliceWriter, item: int) -> None:
+    writer.add(item, outcome_of(item))
+    await writer.wait_for_room()
+
+
 async def write(writer: SliceWriter, *items: int, ended: bool = False) -> None:
     """Add results and make them durable."""
     async with pumping(writer):
         for item in items:
-            await writer.add(item, outcome_of(item))
+            await feed(writer, item)
         writer.close(ended=ended)
 
 
@@ -103,7 +108,7 @@ async def test_results_are_made_durable_after_a_time_or_a_size(bucket: Bucket, v
     writer = await a_claimed(faulty, **values)
     faulty.fail_put(key(1), Fault.HOLD)
     async with pumping(writer):
-        await writer.add(0, outcome_of(0))
+        await feed(writer, 0)
         await faulty.held.wait()
         faulty.release.set()
     records = await read_log(bucket)
@@ -149,10 +154,10 @@ async def test_feeders_wait_while_too_much_is_not_durable_and_what_they_brought_
     writer = await a_claimed(faulty, flush_bytes=size)
     faulty.fail_put(key(1), Fault.HOLD)
     async with pumping(writer):
-        await writer.add(0, outcome_of(0))
+        await feed(writer, 0)
         await faulty.held.wait()
-        await writer.add(1, outcome_of(1))
-        waiting = asyncio.create_task(writer.add(3, outcome_of(3)))
+        await feed(writer, 1)
+        waiting = asyncio.create_task(feed(writer, 3))
         _, pending = await asyncio.wait({waiting}, timeout=0.05)
         assert pending == {waiting}
         waiting.cancel()  # as SIGTERM does: the answer has arrived, so it must not be asked for again
@@ -164,7 +169,7 @@ async def test_feeders_go_on_once_the_bucket_does(faulty: FaultyBucket) -> None:
     writer = await a_claimed(faulty, flush_bytes=1)
     faulty.fail_put(key(1), Fault.HOLD)
     async with pumping(writer):
-        feeders = [asyncio.create_task(writer.add(item, outcome_of(item))) for item in range(ITEMS)]
+        feeders = [asyncio.create_task(feed(writer, item)) for item in range(ITEMS)]
         await faulty.held.wait()
         faulty.release.set()
         await asyncio.gather(*feeders)
@@ -173,7 +178,7 @@ async def test_feeders_go_on_once_the_bucket_does(faulty: FaultyBucket) -> None:
 
 async def fail_after(writer: SliceWriter, item: int) -> None:
     async with pumping(writer):
-        await writer.add(item, outcome_of(item))
+        await feed(writer, item)
         raise ZeroDivisionError
 
 
@@ -344,9 +349,9 @@ async def test_a_record_behind_which_the_next_is_due_is_reported_with_that_one(f
     writer = await a_claimed(faulty, flush_bytes=size)
     faulty.fail_put(key(1), Fault.HOLD)
     async with pumping(writer):
-        await writer.add(0, outcome_of(0))
+        await feed(writer, 0)
         await faulty.held.wait()
-        await writer.add(1, outcome_of(1))
+        await feed(writer, 1)
         faulty.fail_put(key(2), Fault.HOLD)
         faulty.held.clear()
         faulty.release.set()

@@ -20,6 +20,29 @@ _WANTED = frozenset({b"x-request-id", b"retry-after", b"content-length", b"conte
 _WINDOWS = {b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
 
 
+class Outbox:
+    """Requests that wait for the end of the loop's turn, and then go out one right after the other.
+
+    Answers come in many at a turn, and each is followed by a request. With work between them, each would find the
+    server's process asleep, and waking it costs the sender more than sending.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[tuple[asyncio.Transport, bytes]] = []
+
+    def put(self, transport: asyncio.Transport, request: bytes) -> None:
+        """Take a request; it never goes out if its transport is closed by then."""
+        if not self._waiting:
+            self._loop.call_soon(self._send)
+        self._waiting.append((transport, request))
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for transport, request in waiting:
+            transport.write(request)
+
+
 class Connection(asyncio.BufferedProtocol):
     """A connection to the model server, or to a proxy before it.
 
@@ -28,9 +51,10 @@ class Connection(asyncio.BufferedProtocol):
         idle_since: when its last answer ended.
     """
 
-    def __init__(self, buffer: memoryview, max_answer_bytes: int) -> None:
+    def __init__(self, buffer: memoryview, outbox: "Outbox", max_answer_bytes: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._buffer = buffer
+        self._outbox = outbox
         self._max_answer_bytes = max_answer_bytes
         self._parser = HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(
@@ -73,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is None:  # one that runs looks at `_expires` when its time has come
             self._timer = self._loop.call_at(expires, self._check_time)
         assert self._transport is not None
-        self._transport.write(request)
+        self._outbox.put(self._transport, request)
         try:
             result = await waiter
         except asyncio.CancelledError:

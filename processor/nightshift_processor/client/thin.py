@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from nightshift_processor.client.dial import Dialer
-from nightshift_processor.client.exchange import Connection
+from nightshift_processor.client.exchange import Connection, Outbox
 from nightshift_processor.client.port import (
     CONNECT_TIMEOUT_S,
     IDLE_S,
@@ -37,7 +37,7 @@ class ThinClient:
         self._timeout_s = endpoint.timeout_s
         self._head = route.head
         self._dialer = Dialer(route)
-        self._new = partial(Connection, memoryview(bytearray(_READ_BYTES)), endpoint.max_answer_bytes)
+        self._new = partial(Connection, memoryview(bytearray(_READ_BYTES)), Outbox(), endpoint.max_answer_bytes)
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._is_closed = False
