@@ -40,7 +40,7 @@ def row_of_batch(window_s: int, manifest: Manifest) -> Row | None:
     if batch is None:
         return None
     shown = render_batch(batch, None, window_s)
-    words = f"{shown.x_details.name or ''}\n{batch.id}\n{batch.metadata.name}".casefold()
+    words = "\n".join((shown.x_details.name or "", shown.model or "", batch.id, batch.metadata.name)).casefold()
     json = shown.model_dump_json().encode()
     return Row(shown.created_at, batch.id, json, batch.metadata.name, shown.status, words=words)
 

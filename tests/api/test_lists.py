@@ -183,12 +183,14 @@ async def test_a_status_that_there_is_not_is_told(api: Api, status: str) -> None
     assert error_of(await api.client.get("batches", params={"status": status}), 400) == ("invalid_value", "status")
 
 
-async def test_batches_are_searched_by_name_and_id(api: Api) -> None:
+async def test_batches_are_searched_by_name_model_and_id(api: Api) -> None:
     tide = await api.create_batch(metadata={"cast.ai/batch-name": "Spring Tide"})
     await api.create_batch(metadata={"batch-name": "neap"})
     nameless = await api.create_batch()
     assert await api.ids("batches", search="spring t") == [tide["id"]]
     assert await api.ids("batches", search=nameless["id"][-12:].upper()) == [nameless["id"]]
+    asked = await a_batch_in(api, Phase.IN_PROGRESS, model="Qwen3:32b")
+    assert await api.ids("batches", search="qwen3") == [asked.id]
     assert await api.ids("batches", search="%") == []
     assert await api.ids("batches", search="spring", status="failed") == []
 

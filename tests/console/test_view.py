@@ -68,6 +68,7 @@ def test_the_first_view_is_small(browser: Any, stage: str) -> None:
 def test_nothing_is_wider_than_the_screen(looking: Opener, width: int) -> None:
     opened = looking(viewport={"width": width, "height": 800})
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.page.locator(".tabs").evaluate("e => e.scrollWidth <= e.clientWidth"), "every filter is seen"
     detail = opened.show(STORIES[0].name or "")
     detail.locator(".files").wait_for()
     finish_animations(detail)
@@ -85,12 +86,14 @@ def test_a_filter_and_a_search_are_asked_of_the_server_and_stand_in_the_address(
     wait_for_rows(opened, 1)
     opened.row("Legal clauses").wait_for()
     opened.page.get_by_role("button", name="All").click()
-    opened.page.get_by_label("Search by name or id").fill("TRIAGE")
+    opened.page.get_by_label("Search by name, model or id").fill("TRIAGE")
     opened.page.wait_for_url("**?search=TRIAGE")
     wait_for_rows(opened, 2)
     opened.page.reload()
     wait_for_rows(opened, 2)
-    opened.page.get_by_label("Search by name or id").fill("no such thing")
+    opened.page.get_by_label("Search by name, model or id").fill("BGE")
+    wait_for_rows(opened, 3)
+    opened.page.get_by_label("Search by name, model or id").fill("no such thing")
     opened.page.get_by_role("heading", name="No batch matches").wait_for()
     opened.page.get_by_role("button", name="Show all batches").click()
     opened.row("Legal clauses").wait_for()
@@ -112,10 +115,39 @@ def test_the_detail_tells_what_the_guide_lists(looking: Opener) -> None:
     shown = looking().show(STORIES[0].name or "").inner_text()
     for said in (
         *("30,912", "41", "17,047", "nvidia-h100-80gb", "a3-highgpu-1g", "llama3.3:70b"),
-        *("Time left", "$1.37", "Per 1M tokens"),
+        *("Time left", "$1.37", "Per 1M tokens", "Expires in 23 h"),
         *("18,918,144", "4,574,976", "23,493,120", "760", "Created", "Started"),
     ):  # fmt: skip
         assert said in shown, said
+
+
+def test_the_list_tells_what_failed_and_how_far_it_is(looking: Opener) -> None:
+    opened = looking()
+    assert "41 failed \u00b7 64%" in opened.row(STORIES[0].name or "").inner_text()
+    assert opened.row("Judge").locator(".progress").inner_text().split() == ["4,000", "of", "4,000", "100%"]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_output_of_a_batch_that_has_ended_is_taken_without_scrolling(looking: Opener, width: int) -> None:
+    opened = looking(viewport={"width": width, "height": 700})
+    detail = opened.show("Review sentiment, Q3")
+    finish_animations(detail)
+    taken = detail.get_by_role("link", name="Download output", exact=True)
+    assert taken.evaluate("e => e.getBoundingClientRect().bottom") < 100
+    below = detail.get_by_role("link", name="Download output file")
+    assert taken.get_attribute("href") == below.get_attribute("href")
+
+
+@pytest.mark.parametrize("name", [STORIES[0].name, "Legal clauses, extraction"])
+def test_there_is_no_output_to_take_of_one_that_runs_or_never_ran(looking: Opener, name: str) -> None:
+    detail = looking().show(name)
+    detail.locator(".files").wait_for()
+    assert detail.get_by_role("link", name="Download output", exact=True).count() == 0
+
+
+def test_what_has_no_cost_yet_says_so_once(looking: Opener) -> None:
+    cost = looking().show(STORIES[2].name or "").get_by_role("region", name="Cost and tokens")
+    assert cost.inner_text().split("\n")[-1] == "Nothing yet."
 
 
 def test_why_a_batch_waits_is_told_in_words(looking: Opener) -> None:

@@ -21,7 +21,7 @@ export function detailView(detail, now, on) {
   const body = html`${notice(detail.notice)} ${wait ? waiting(wait, now) : nothing} ${strip(batch, facts)} ${hasRun ? nothing : errors(detail)}
     ${hasRun ? progress(detail, facts, wait, now) : nothing} ${hasRun ? costs(facts) : nothing} ${files(detail, facts)}
     ${hasRun ? errors(detail) : nothing} ${results(detail)} ${particulars(batch, facts, on)}`;
-  return frame(facts.name ?? "Batch", head, body, menu(detail, facts, on), on);
+  return frame(facts.name ?? "Batch", head, body, html`${menu(detail, facts, on)} ${facts.isOver ? take(detail) : nothing}`, on);
 }
 
 function frame(title, head, body, actions, on) {
@@ -65,6 +65,13 @@ function menu(detail, facts, on) {
 // Of one that has ended nothing else can be asked: on a wide screen the one button does without a menu.
 const isRerunnable = (batch, facts) => facts.isOver && facts.total > 0 && facts.completed < facts.total;
 
+// What one came for, at the top: the files are further down.
+function take({ batch, files }) {
+  const id = batch.output_file_id;
+  if (!id || files[id] === null) return nothing;
+  return html`<a class="button primary" href=${contentUrl(id)} download aria-label="Download output" title="Download output">${icon("down")}Download output</a>`;
+}
+
 // --- how it goes ------------------------------------------------------------------------------------------------------
 
 function waiting(wait, now) {
@@ -93,6 +100,7 @@ function progress(detail, facts, wait, now) {
       <div class="big">
         ${facts.total ? html`<strong>${share(facts)}</strong>` : nothing}
         <span class="muted">${wait && batch.status === "in_progress" ? `${wait.title}.` : STATUS[batch.status].means}</span>
+        ${facts.isOver ? nothing : html`<span class="faint until">Expires in ${duration(batch.expires_at - now)}</span>`}
       </div>
       ${facts.total ? bar(facts, "Progress of this batch") : nothing}
       <dl class="stats">
@@ -116,25 +124,28 @@ const stat = (name, value, tone = "") =>
 // --- what it costs ----------------------------------------------------------------------------------------------------
 
 function costs(facts) {
-  const { usage, cost } = facts;
+  const { usage, cost, gpuSeconds, isOver } = facts;
+  const isKnown = usage || cost || gpuSeconds !== null;
   return html`<section aria-labelledby="cost-title">
     <h3 id="cost-title">Cost and tokens</h3>
-    <div class="card">
-      <dl class="stats main">
-        ${stat("Cost", cost ? money(cost.total, cost.currency) : null)}
-        ${stat("Per 1M tokens", cost?.per_million_tokens == null ? null : money(cost.per_million_tokens, cost.currency))}
-        ${stat("GPU time", facts.gpuSeconds === null ? null : duration(facts.gpuSeconds))}
-      </dl>
-      <dl class="stats">
-        ${stat("Tokens in", usage ? count(usage.input_tokens) : null)} ${stat("Tokens out", usage ? count(usage.output_tokens) : null)}
-        ${stat("Tokens in all", usage ? count(usage.total_tokens) : null)}
-        ${stat("Per request", facts.perRequest === null ? null : count(Math.round(facts.perRequest)))}
-        ${usage?.input_tokens_details.cached_tokens ? stat("From cache", count(usage.input_tokens_details.cached_tokens)) : nothing}
-        ${usage?.output_tokens_details.reasoning_tokens ? stat("Reasoning", count(usage.output_tokens_details.reasoning_tokens)) : nothing}
-      </dl>
-      ${cost || !usage ? nothing : html`<p class="help">No price is set for this model (<code>spec.pricing</code> of its HostedModel), so no cost is shown.</p>`}
-    </div>
+    <div class="card">${isKnown ? spent(facts) : html`<p class="faint">${isOver ? "Nothing was spent." : "Nothing yet."}</p>`}</div>
   </section>`;
+}
+
+function spent({ usage, cost, gpuSeconds, perRequest }) {
+  return html`<dl class="stats main">
+      ${stat("Cost", cost ? money(cost.total, cost.currency) : null)}
+      ${stat("Per 1M tokens", cost?.per_million_tokens == null ? null : money(cost.per_million_tokens, cost.currency))}
+      ${stat("GPU time", gpuSeconds === null ? null : duration(gpuSeconds))}
+    </dl>
+    <dl class="stats">
+      ${stat("Tokens in", usage ? count(usage.input_tokens) : null)} ${stat("Tokens out", usage ? count(usage.output_tokens) : null)}
+      ${stat("Tokens in all", usage ? count(usage.total_tokens) : null)}
+      ${stat("Per request", perRequest === null ? null : count(Math.round(perRequest)))}
+      ${usage?.input_tokens_details.cached_tokens ? stat("From cache", count(usage.input_tokens_details.cached_tokens)) : nothing}
+      ${usage?.output_tokens_details.reasoning_tokens ? stat("Reasoning", count(usage.output_tokens_details.reasoning_tokens)) : nothing}
+    </dl>
+    ${cost || !usage ? nothing : html`<p class="help">No price is set for this model (<code>spec.pricing</code> of its HostedModel), so no cost is shown.</p>`}`;
 }
 
 // --- its files --------------------------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ export function listView(list, now, on) {
       <div class="tabs" role="group" aria-label="Filter by status">${FILTERS.map((filter) => tab(filter, list, on))}</div>
       <label class="search">
         ${icon("search")}
-        <span class="hidden">Search by name or id</span>
-        <input type="search" placeholder="Search name or id" maxlength="100" .value=${list.search} @input=${(event) => on.search(event.target.value)} />
+        <span class="hidden">Search by name, model or id</span>
+        <input type="search" placeholder="Search name, model or id" maxlength="100" .value=${list.search} @input=${(event) => on.search(event.target.value)} />
       </label>
     </div>
     ${content(list, now, on)}
@@ -40,7 +40,7 @@ function tab({ label, status }, list, on) {
   const totals = list.totals && Object.entries(list.totals).filter(([name]) => !status.length || status.includes(name));
   const total = totals?.reduce((sum, [, n]) => sum + n, 0);
   return html`<button aria-pressed=${isChosen ? "true" : "false"} @click=${() => on.filter(status)}>
-    ${label}${total === undefined ? nothing : html`<span class="count">${short(total)}</span>`}
+    <span>${label}</span>${total === undefined ? nothing : html`<span class="count">${short(total)}</span>`}
   </button>`;
 }
 
@@ -95,7 +95,7 @@ function progress(facts) {
   return html`${bar(facts, "Progress")}
     <span class="sub numbers">
       <span>${count(facts.completed)} of ${count(facts.total)}</span>
-      ${facts.failed ? html`<span class="bad-text">${count(facts.failed)} failed</span>` : html`<span>${share(facts)}</span>`}
+      <span>${facts.failed ? html`<span class="bad-text">${count(facts.failed)} failed</span> · ` : nothing}${share(facts)}</span>
     </span>`;
 }
 

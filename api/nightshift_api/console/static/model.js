@@ -138,6 +138,6 @@ export function answerOf(line) {
 }
 
 export function matches(batch, { status, search }) {
-  const words = [nameOf(batch), batch.id, batch.x_details?.resource?.name].join("\n").toLowerCase();
+  const words = [nameOf(batch), batch.model, batch.id, batch.x_details?.resource?.name].join("\n").toLowerCase();
   return (!status.length || status.includes(batch.status)) && words.includes(search.toLowerCase());
 }
