@@ -24,7 +24,7 @@ from structlog.contextvars import bound_contextvars
 from nightshift_crds.tracing import Carrier, passing_on
 
 Attributes = Mapping[str, str | int]
-PATIENCE_S = 3.0
+PATIENCE_S = 2.0
 """Seconds that the last spans get on their way out: a process that ends waits no longer for its collector."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 
