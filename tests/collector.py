@@ -1,5 +1,6 @@
 """A collector of traces over real OTLP/HTTP, which takes spans, refuses them, or never answers."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +8,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from nightshift_crds.otel import Tracing
+from nightshift_crds.tracing import open_tracing
 
 
 @dataclass(frozen=True)
@@ -110,3 +115,13 @@ def collecting(status: int = 200) -> Iterator[Collector]:
             collector.closing.set()
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def tracing_to(collector: Collector, monkeypatch: pytest.MonkeyPatch, **environ: str) -> Iterator[Tracing]:
+    """Make spans in this process; all have come in once the context is left."""
+    for name, text in (collector.environ | environ).items():
+        monkeypatch.setenv(name, text)
+    with open_tracing("test", os.environ) as tracing:
+        assert tracing is not None
+        yield tracing

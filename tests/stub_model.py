@@ -1,8 +1,8 @@
 """A model server for tests: vLLM's answers in a given time, faults on demand, and a record of what was asked.
 
 Run as a program it prints its port. `GET /asked` gives how often each prompt was answered, `GET /digests` the SHA-256
-of the body that it last came in, `GET /traces` its `traceparent`; a prompt says by its words what shall happen: `fail:400`, `fail-once:503`, `not-json`,
-`pretty`, `slow:SECONDS`, `drop`, and `hold` until `let_go` is set.
+of the body that it last came in, `GET /traces` the `traceparent` beside it; a prompt says by its words what shall
+happen: `fail:400`, `fail-once:503`, `not-json`, `pretty`, `slow:SECONDS`, `drop`, and `hold` until `let_go` is set.
 """
 
 import argparse

@@ -6,8 +6,6 @@ A collector stands in the test and reads what comes with OpenTelemetry's own cla
 import json
 import secrets
 import subprocess
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,12 +20,6 @@ from tests.e2e.test_rerun import in_cluster
 SECRET_WORDS = ["a-prompt-of-mine", "row-0", "a-value-of-mine", "a-name-of-mine", "sk-e2e-test", "sk-of-the-collector"]
 SPANS = {"POST /batches", "batch", "batch validating", "batch in_progress", "batch finalizing"}
 SPANS |= {"processor run", "processor seal"}
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    with collecting() as found:
-        yield found
 
 
 def a_traceparent(*, is_sampled: bool = True) -> str:
@@ -154,7 +146,9 @@ def test_a_caller_who_does_not_sample_is_heeded_by_all_and_passed_on(
 @pytest.mark.parametrize("status", [503, 0, None], ids=["refuses", "hangs", "is not there"])
 def test_a_collector_that_is_of_no_use_costs_no_batch_and_no_long_goodbye(start: Starter, status: int | None) -> None:
     with collecting(status or 0) as collector:
-        environ = collector.environ | ({} if status is not None else {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
+        environ = collector.environ | (
+            {} if status is not None else {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+        )
         installation = start(**environ)
         assert run_batch(installation, ["undisturbed"], a_traceparent()).status == "completed"
         assert installation.stop() == 0
