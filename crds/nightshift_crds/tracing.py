@@ -44,7 +44,7 @@ def open_tracing(role: str, environ: Mapping[str, str]) -> Iterator["Tracing | N
 
 def _make(role: str) -> "Tracing | None":
     try:
-        from nightshift_crds.otel import Tracing  # noqa: PLC0415 - 20 MB that most installations never need
+        from nightshift_crds.otel import Tracing  # noqa: PLC0415 - 8 MB and 75 ms that most installations never need
 
         return Tracing(role)
     except Exception as error:  # noqa: BLE001 - the extra is not installed, or a variable is wrong: batches go on
