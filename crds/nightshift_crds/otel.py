@@ -5,6 +5,7 @@ that is slow, refuses or is gone costs spans and lines of the log, never a reque
 goes into a span, since it may be somebody's content.
 """
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,15 @@ PATIENCE_S = 2.0
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
+def _hide(record: logging.LogRecord) -> bool:
+    """Have the SDK say that a header is wrong without showing it: it may be the key."""
+    record.msg, record.args = (
+        "a header in OTEL_EXPORTER_OTLP_HEADERS is left out: it is not NAME=VALUE, URL encoded",
+        (),
+    )
+    return True
+
+
 class _Ids(RandomIdGenerator):
     """Ids that follow from a seed while there is one; random ones otherwise."""
 
@@ -48,6 +58,7 @@ class Tracing:
     """Makes the spans of a role."""
 
     def __init__(self, role: str) -> None:
+        logging.getLogger("opentelemetry.util.re").addFilter(_hide)
         self._ids = _Ids()
         resource = Resource.create({SERVICE_NAME: f"nightshift-{role}", SERVICE_VERSION: version("nightshift-batch")})
         self._provider = TracerProvider(

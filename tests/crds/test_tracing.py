@@ -133,6 +133,15 @@ def test_a_failure_is_told_by_its_kind_and_never_by_its_words(monkeypatch: pytes
     assert b"a secret" not in b"".join(collector.bodies)
 
 
+def test_a_key_that_is_no_header_is_not_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with collecting() as collector, tracing_to(collector, monkeypatch, OTEL_EXPORTER_OTLP_HEADERS="sk-of-mine"):
+        pass
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in caplog.text
+    assert "sk-of-mine" not in caplog.text
+
+
 def test_a_planned_span_is_known_before_it_is_recorded_and_only_then_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     end = NOON.replace(second=9)
     with collecting() as collector:
