@@ -32,10 +32,8 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 def _hide(record: logging.LogRecord) -> bool:
     """Have the SDK say that a header is wrong without showing it: it may be the key."""
-    record.msg, record.args = (
-        "a header in OTEL_EXPORTER_OTLP_HEADERS is left out: it is not NAME=VALUE, URL encoded",
-        (),
-    )
+    record.msg = "a header in OTEL_EXPORTER_OTLP_HEADERS is left out: it is not NAME=VALUE, URL encoded"
+    record.args = ()
     return True
 
 

@@ -6,6 +6,7 @@ A collector stands in the test and reads what comes with OpenTelemetry's own cla
 import json
 import secrets
 import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -104,28 +105,26 @@ def as_line(text: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("is_named", [True, False], ids=["named", "unnamed"])
 def test_a_manifest_may_name_its_trace_and_has_one_of_its_own_without(
-    start: Starter, stub: Stub, collector: Collector
+    start: Starter, stub: Stub, collector: Collector, *, is_named: bool
 ) -> None:
     installation = start(**collector.environ)
     lines, _ = chat_lines(["by manifest"])
     file = installation.client().files.create(file=("a-name-of-mine.jsonl", lines), purpose="batch")
     traceparent = a_traceparent()
-    for name, annotations in (("named", {"nightshift.dev/traceparent": traceparent}), ("unnamed", {})):
-        metadata = {"name": name, "namespace": "default", "annotations": annotations}
-        spec = {"input": {"fileId": file.id}, "endpoint": "/v1/chat/completions"}
-        manifest = {"apiVersion": BATCH_JOB.api_version, "kind": BATCH_JOB.kind, "metadata": metadata, "spec": spec}
-        batch_id = f"batch_{in_cluster(installation.data_dir, manifest)['metadata']['uid']}"
-        assert installation.wait(batch_id).status == "completed"
-        [ended] = wait_until(lambda: [s for s in list(collector.spans) if is_whole(s, batch_id)], "its span")  # noqa: B023
-        trace, parent = parts_of(traceparent) if annotations else (ended.trace, "")
-        assert (ended.trace, ended.parent) == (trace, parent)
-        wait_until(lambda: collector.named("processor seal", ended.trace), "the last step")  # noqa: B023
-        check_steps({heard.name: heard for heard in collector.spans if heard.trace == trace}, stub, "by manifest")
-
-
-def is_whole(heard: Heard, batch_id: str) -> bool:
-    return heard.name == "batch" and heard.attributes["nightshift.batch.id"] == batch_id
+    annotations = {"nightshift.dev/traceparent": traceparent} if is_named else {}
+    metadata = {"name": "by-hand", "namespace": "default", "annotations": annotations}
+    spec = {"input": {"fileId": file.id}, "endpoint": "/v1/chat/completions"}
+    manifest = {"apiVersion": BATCH_JOB.api_version, "kind": BATCH_JOB.kind, "metadata": metadata, "spec": spec}
+    batch_id = f"batch_{in_cluster(installation.data_dir, manifest)['metadata']['uid']}"
+    assert installation.wait(batch_id).status == "completed"
+    wait_until(lambda: collector.named("batch") and collector.named("processor seal"), "the last spans")
+    [ended] = collector.named("batch")
+    assert ended.attributes["nightshift.batch.id"] == batch_id
+    assert not is_named or (ended.trace, ended.parent) == parts_of(traceparent)
+    assert is_named or not ended.parent
+    check_steps({heard.name: heard for heard in collector.spans if heard.trace == ended.trace}, stub, "by manifest")
 
 
 def test_a_caller_who_does_not_sample_is_heeded_by_all_and_passed_on(
@@ -151,7 +150,9 @@ def test_a_collector_that_is_of_no_use_costs_no_batch_and_no_long_goodbye(start:
         )
         installation = start(**environ)
         assert run_batch(installation, ["undisturbed"], a_traceparent()).status == "completed"
+        began = time.monotonic()
         assert installation.stop() == 0
+        assert time.monotonic() - began < 10, "or else the supervisor has killed its parts"
         assert not installation.pids()
 
 
@@ -163,7 +164,7 @@ UNASKED: dict[str, dict[str, str]] = {
 
 @pytest.mark.parametrize("environ", UNASKED.values(), ids=UNASKED)
 def test_unasked_no_part_loads_anything_of_opentelemetry(start: Starter, stub: Stub, environ: dict[str, str]) -> None:
-    installation = start(**environ, PYTHONVERBOSE="", PYTHONPROFILEIMPORTTIME="1")
+    installation = start(**environ, PYTHONPROFILEIMPORTTIME="1")
     assert run_batch(installation, ["unasked"], a_traceparent()).status == "completed"
     assert installation.stop() == 0
     imported = [line for line in installation.log.splitlines() if line.startswith("import time:")]
