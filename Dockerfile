@@ -8,7 +8,7 @@ FROM ${BASE} AS installed
 COPY build/image/ /image/
 RUN PYTHONPATH=/image python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
       --no-cache-dir --no-index --find-links /image/wheels --target /opt/nightshift \
-      'nightshift-batch[api,operator,processor,kubernetes,gcs]' \
+      'nightshift-batch[api,operator,processor,kubernetes,gcs,otel]' \
  && cd /opt/nightshift/bin && rm nightshift kubectl-nightshift kubectl_complete-nightshift
 
 FROM ${BASE}

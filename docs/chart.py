@@ -22,7 +22,7 @@ OWN = frozenset(
         "api_keys_file", "bucket", "cluster", "holder", "host", "image", "image_pull_secrets", "installation", "lease",
         "listen_fd", "marks_lease", "metrics_host", "metrics_port", "port", "priority_class", "probe_port",
         "processor_metrics_port", "ready_leases", "service_account", "tls_cert_file", "tls_key_file",
-        "webhook_ca_file", "webhooks_file",
+        "tracing_headers_secret", "webhook_ca_file", "webhooks_file",
     }
 )  # fmt: skip
 """Settings that the chart sets by itself, or that mean nothing on Kubernetes: no value overrides them."""

@@ -156,7 +156,8 @@ def _render_settings() -> str:
         "# Settings",
         _GENERATED,
         "Every setting is an environment variable. `nightshift local` hands its own environment to all roles; what it",
-        "sets itself (cluster, bucket, keys, leases) cannot be overridden. The operator tells processors theirs.\n",
+        "sets itself (cluster, bucket, keys, leases) cannot be overridden. The operator tells processors theirs.",
+        "OpenTelemetry's own variables (`OTEL_...`) ask for [traces](monitoring.md#traces).\n",
     ]
     for role, settings in _ROLES.items():
         rows = [_render_setting(name, info) for name, info in settings.model_fields.items()]

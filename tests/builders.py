@@ -23,11 +23,17 @@ def timestamp(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def a_batch_manifest(*, name: str = names.resource_name(IdKind.BATCH, BATCH_UUID), **spec: Any) -> dict[str, Any]:
+def a_batch_manifest(
+    *,
+    name: str = names.resource_name(IdKind.BATCH, BATCH_UUID),
+    annotations: dict[str, str] | None = None,
+    **spec: Any,
+) -> dict[str, Any]:
+    noted = {"annotations": annotations} if annotations else {}
     return {
         "apiVersion": "nightshift.dev/v1alpha1",
         "kind": "BatchJob",
-        "metadata": {"name": name, "namespace": NAMESPACE},
+        "metadata": {"name": name, "namespace": NAMESPACE} | noted,
         "spec": {"input": {"fileId": FILE_ID}, "endpoint": CHAT} | spec,
     }
 

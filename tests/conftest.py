@@ -1,4 +1,7 @@
-"""What tests marked `cluster` stand on: a Kubernetes and a bucket emulator, a namespace and a bucket for each test."""
+"""What tests marked `cluster` stand on: a Kubernetes and a bucket emulator, a namespace and a bucket for each test.
+
+And a collector of traces, for whoever makes some.
+"""
 
 import os
 import subprocess
@@ -11,6 +14,8 @@ from uuid import uuid4
 import hypothesis
 import pytest
 
+from nightshift_crds.otel import Tracing
+from tests.collector import Collector, collecting, tracing_to
 from tests.gcs import running_gcs
 
 if TYPE_CHECKING:
@@ -122,3 +127,17 @@ def gcs_bucket(gcs: str, monkeypatch: pytest.MonkeyPatch) -> str:
     client.create_bucket(name)
     client.close()
     return name
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """Collect traces."""
+    with collecting() as found:
+        yield found
+
+
+@pytest.fixture
+def tracing(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracing]:
+    """Make spans that go there."""
+    with tracing_to(collector, monkeypatch) as found:
+        yield found

@@ -1,8 +1,8 @@
 """A model server for tests: vLLM's answers in a given time, faults on demand, and a record of what was asked.
 
 Run as a program it prints its port. `GET /asked` gives how often each prompt was answered, `GET /digests` the SHA-256
-of the body that it last came in; a prompt says by its words what shall happen: `fail:400`, `fail-once:503`, `not-json`,
-`pretty`, `slow:SECONDS`, `drop`, and `hold` until `let_go` is set.
+of the body that it last came in, `GET /traces` the `traceparent` beside it; a prompt says by its words what shall
+happen: `fail:400`, `fail-once:503`, `not-json`, `pretty`, `slow:SECONDS`, `drop`, and `hold` until `let_go` is set.
 """
 
 import argparse
@@ -24,6 +24,7 @@ class StubModel:
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.digests: dict[str, str] = {}
+        self.traces: dict[str, str] = {}
         self.in_flight = 0
         self.most_in_flight = 0
         self.let_go = asyncio.Event()
@@ -39,6 +40,7 @@ class StubModel:
         app.router.add_post("/v1/score", self.score)
         app.router.add_get("/asked", self.show)
         app.router.add_get("/digests", self.show_digests)
+        app.router.add_get("/traces", self.show_traces)
         return app
 
     async def was_asked(self, times: int) -> None:
@@ -52,6 +54,9 @@ class StubModel:
 
     async def show_digests(self, _: web.Request) -> web.Response:
         return web.json_response(self.digests)
+
+    async def show_traces(self, _: web.Request) -> web.Response:
+        return web.json_response(self.traces)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
@@ -120,6 +125,7 @@ class StubModel:
     async def _answer(self, request: web.Request, prompt: str, answer: dict[str, Any]) -> web.StreamResponse:
         self.asked[prompt] += 1
         self.digests[prompt] = hashlib.sha256(await request.read()).hexdigest()
+        self.traces[prompt] = request.headers.get("traceparent", "")
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self._news.set()

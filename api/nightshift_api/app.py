@@ -68,7 +68,7 @@ def build_app(context: Context, keyring: Keyring) -> ASGIApp:
     app.router.redirect_slashes = False
     paths = [_HEALTHZ, _OPENAPI, *(operation.path for operation in operations), *(route.path for route in console)]
     templates = Templates(PREFIXES, paths)
-    return Trace(Pace(app, context.settings), context.metrics, templates)
+    return Trace(Pace(app, context.settings), context.metrics, templates, context.tracing)
 
 
 def _mount(prefix: str, operations: list[Operation], middleware: list[Middleware], admission: Admission) -> BaseRoute:

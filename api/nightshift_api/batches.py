@@ -29,7 +29,7 @@ from nightshift_api.wire import (
     RerunBatch,
     Wire,
 )
-from nightshift_crds import names
+from nightshift_crds import names, tracing
 from nightshift_crds.asking import ask_to_cancel, ask_to_resume, ask_to_suspend
 from nightshift_crds.cluster.port import BATCH_JOB, STORED_FILE, Manifest
 from nightshift_crds.errors import AlreadyExists, Missing, NotFound, Rejected, Stale, Unavailable
@@ -128,7 +128,9 @@ class Batches:
         value = names.parse_id(IdKind.BATCH, batch_id)
         assert value is not None
         bind_contextvars(batch=batch_id)
-        metadata = {"name": names.resource_name(IdKind.BATCH, value), "namespace": namespace}
+        metadata: Manifest = {"name": names.resource_name(IdKind.BATCH, value), "namespace": namespace}
+        if carrier := tracing.current():
+            metadata["annotations"] = tracing.to_annotations(carrier)
         with self._context.admission.creating(namespace):
             return BatchJob.parse(await self._context.cluster.create(BATCH_JOB, BatchJob.build(metadata, spec)))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from nightshift_api.admission import Admission
@@ -15,6 +16,9 @@ from nightshift_api.settings import Settings
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.cluster.port import Cluster
 from nightshift_crds.names import make_uuid7
+
+if TYPE_CHECKING:
+    from nightshift_crds.otel import Tracing
 
 
 def _now() -> datetime:
@@ -31,6 +35,7 @@ class Context:
     now: Callable[[], datetime] = _now
     randomness: Callable[[int], bytes] = os.urandom
     metrics: Metrics = field(default_factory=Metrics)
+    tracing: "Tracing | None" = None
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when this process is to end: what would go on for ever ends then."""
 

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import structlog
 import uvicorn
@@ -28,6 +28,10 @@ from nightshift_crds.logs import configure_logs
 from nightshift_crds.metering import MeteredBucket, MeteredCluster
 from nightshift_crds.metrics import showing
 from nightshift_crds.parent import end_with_parent
+from nightshift_crds.tracing import open_tracing
+
+if TYPE_CHECKING:
+    from nightshift_crds.otel import Tracing
 
 _log = structlog.get_logger()
 
@@ -38,20 +42,21 @@ def main() -> None:
     end_with_parent(os.environ)
     try:
         settings = Settings.load(os.environ)
-        uvloop.run(serve(settings))
+        with open_tracing("api", os.environ) as tracing:
+            uvloop.run(serve(settings, tracing))
     except Rejected as error:
         sys.stderr.write(f"nightshift-api: {error.message}\n")
         sys.exit(2)
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, tracing: "Tracing | None" = None) -> None:
     """Serve until SIGTERM or SIGINT, which uvicorn handles: it stops listening and lets requests end."""
     metrics = Metrics()
     async with open_cluster(settings.cluster) as cluster, open_bucket(settings.bucket) as plain:
         bucket = MeteredBucket(plain, metrics.page)
         await claim_bucket(bucket, settings)
         async with following(MeteredCluster(cluster, metrics.page), settings) as lists:
-            context = Context(lists, bucket, settings, metrics=metrics)
+            context = Context(lists, bucket, settings, metrics=metrics, tracing=tracing)
             config = build_config(build_app(context, Keyring(settings.api_keys_file)), settings, metrics)
             async with keeping_certificate(config.ssl, settings):
                 _log.info("api.started", port=settings.port)

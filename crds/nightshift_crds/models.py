@@ -139,6 +139,7 @@ class ObjectMeta(Part):
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
     labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
     owner_references: list[OwnerReference] = []
 
 

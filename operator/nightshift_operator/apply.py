@@ -41,9 +41,10 @@ from nightshift_operator.decisions import (
     ShowResultFile,
 )
 from nightshift_operator.facts import Observed
-from nightshift_operator.jobs import build_job, closing, collecting
+from nightshift_operator.jobs import build_job, closing, collecting, telling
 from nightshift_operator.metrics import Metrics
 from nightshift_operator.settings import Settings
+from nightshift_operator.tracing import Traces
 
 _log = structlog.get_logger()
 _RESULT_PURPOSE = "batch_output"
@@ -59,6 +60,7 @@ class Applier:
     progress_budget: Budget
     courier: Courier
     metrics: Metrics = field(default_factory=Metrics)
+    traces: Traces = field(default_factory=Traces)
 
     async def apply(self, observed: Observed, decision: Decision) -> None:
         """Carry a decision out. Raises `Stale` if the batch has changed since it was observed."""
@@ -80,6 +82,7 @@ class Applier:
         assert decision.status is not None
         _log_transition(batch, decision.status)
         self.metrics.moved(batch, decision.status)
+        self.traces.moved(batch, decision.status)
         if decision.retry:
             self.metrics.retried(decision.retry)
 
@@ -123,7 +126,7 @@ class Applier:
         checked = batch.status.input
         input_key = checked.key if checked else observed.input_key or ""
         job = closing(build_job(batch, action.step, action.model, input_key, self.settings), action.closes_at)
-        job = collecting(job, observed.origin)
+        job = telling(collecting(job, observed.origin), before=self.traces.variables_for(batch))
         try:
             await self.cluster.create(JOB, job)
         except AlreadyExists:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import structlog
-from structlog.contextvars import bind_contextvars, bound_contextvars
+from structlog.contextvars import bind_contextvars, bound_contextvars, unbind_contextvars
 
 from nightshift_crds import names
 from nightshift_crds.errors import Missing, Stale, Unavailable
@@ -68,7 +68,7 @@ class Controller:
         except Missing:
             self.metrics.forget(key.namespace, key.name)
             return None
-        bind_contextvars(batch=observed.batch.id)
+        bind_contextvars(batch=observed.batch.id, **self.applier.traces.ids_of(observed.batch))
         self.metrics.saw(observed.batch)
         decision = decide(observed, now, self.policy)
         await self.applier.apply(observed, decision)
@@ -86,6 +86,7 @@ class Controller:
         started = time.monotonic()
         with bound_contextvars(namespace=key.namespace, name=key.name, batch=key.batch_id):
             result = await self._try(key)
+        unbind_contextvars("trace_id")  # which became known with the batch
         self.metrics.reconciled(result, time.monotonic() - started)
 
     async def _try(self, key: Key) -> str:

@@ -4,6 +4,7 @@ Pure. A Job is created once and never patched (kubernetes.md 5): what a wrong on
 back of Jobs is in `pods`, where a run may go and its model server in `placement`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -49,11 +50,14 @@ def closing(job: Manifest, at: datetime | None) -> Manifest:
 
 def collecting(job: Manifest, origin: Origin | None) -> Manifest:
     """Have the `inspect` Job of a rerun write first what the batch has left that is run again. Pure."""
-    if origin is None:
-        return job
+    return telling(job, after=_variables(_origin_values(origin))) if origin else job
+
+
+def telling(job: Manifest, *, before: Sequence[Manifest] = (), after: Sequence[Manifest] = ()) -> Manifest:
+    """Give the processor of a Job more variables; of two of one name the last one counts. Pure."""
     template = job["spec"]["template"]
     [container] = template["spec"]["containers"]
-    told = container | {"env": [*container["env"], *_variables(_origin_values(origin))]}
+    told = container | {"env": [*before, *container["env"], *after]}
     pod = template["spec"] | {"containers": [told]}
     return job | {"spec": job["spec"] | {"template": template | {"spec": pod}}}
 

@@ -21,6 +21,7 @@ from nightshift_crds.logs import configure_logs
 from nightshift_crds.metering import MeteredBucket, MeteredCluster
 from nightshift_crds.metrics import showing
 from nightshift_crds.parent import end_with_parent
+from nightshift_crds.tracing import open_tracing
 from nightshift_operator.apply import Applier
 from nightshift_operator.budget import Budget
 from nightshift_operator.controller import Controller, Key
@@ -34,6 +35,7 @@ from nightshift_operator.queue import WorkQueue
 from nightshift_operator.resync import Resync
 from nightshift_operator.settings import Settings
 from nightshift_operator.sweep import Sweep
+from nightshift_operator.tracing import Traces
 from nightshift_operator.view import Policy
 
 _log = structlog.get_logger()
@@ -44,7 +46,9 @@ def main() -> None:
     configure_logs("operator")
     end_with_parent(os.environ)
     try:
-        asyncio.run(operate(Settings.load(os.environ)))
+        settings = Settings.load(os.environ)
+        with open_tracing("operator", os.environ) as tracing:
+            asyncio.run(operate(settings, Traces.of(tracing, os.environ, settings.tracing_headers_secret)))
     except Rejected as error:
         sys.stderr.write(f"nightshift-operator: {error.message}\n")
         sys.exit(2)
@@ -53,7 +57,7 @@ def main() -> None:
         sys.exit(1)
 
 
-async def operate(settings: Settings) -> None:
+async def operate(settings: Settings, traces: Traces) -> None:
     """Reconcile until told to stop."""
     task = asyncio.current_task()
     assert task is not None
@@ -73,9 +77,8 @@ async def operate(settings: Settings) -> None:
             async with holding_lease(cluster, namespace, name, settings.holder, on_lost=_end_at_once):
                 _log.info("operator.started")
                 with showing(metrics.page, settings):
-                    await _work(
-                        Ports(cluster, MeteredBucket(bucket, metrics.page), poster, endpoints, metrics), settings
-                    )
+                    metered = MeteredBucket(bucket, metrics.page)
+                    await _work(Ports(cluster, metered, poster, endpoints, metrics, traces), settings)
     _log.info("operator.stopped")
 
 
@@ -107,6 +110,7 @@ class Ports:
     poster: Poster
     endpoints: Endpoints
     metrics: Metrics
+    traces: Traces
 
 
 async def _work(ports: Ports, settings: Settings) -> None:
@@ -119,7 +123,7 @@ async def _work(ports: Ports, settings: Settings) -> None:
     budget = Budget(settings.progress_writes_per_s, time.monotonic)
     controller = Controller(
         observer=Observer(cluster, bucket, window, settings.uri_prefixes, settings.gpu_label, courier),
-        applier=Applier(cluster, bucket, settings, budget, courier, metrics),
+        applier=Applier(cluster, bucket, settings, budget, courier, metrics, ports.traces),
         policy=Policy.of(settings),
         queue=queue,
         metrics=metrics,

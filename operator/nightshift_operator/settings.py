@@ -71,6 +71,9 @@ class Settings(CommonSettings):
     """Memory that a processor requests and may not exceed."""
     processor_env: Annotated[Words, AfterValidator(_check_pairs)] = ()
     """Variables for every processor: `NAME=VALUE`, separated by commas."""
+    tracing_headers_secret: Annotated[str, Field(pattern="^([a-z0-9.-]+/[A-Za-z0-9._-]+)?$")] = ""
+    """Secret (`name/key`) of the batch's namespace with what processors send to the collector of traces as
+    `OTEL_EXPORTER_OTLP_HEADERS`; only on Kubernetes. They get other `OTEL_` variables of the operator as they are."""
     priority_class: Annotated[str, Field(max_length=253)] = ""
     """PriorityClass of all pods of a batch whose model names none."""
     tolerated_taints: Words = ()

@@ -23,6 +23,7 @@ from nightshift_processor.run import run
 from nightshift_processor.seal import seal
 from nightshift_processor.settings import InspectSettings, RunSettings, SealSettings, StepSettings
 from nightshift_processor.stopping import unless
+from nightshift_processor.tracing import traced
 
 _log = structlog.get_logger()
 _FAILED = 1
@@ -46,7 +47,7 @@ def main() -> None:
         settings = _SETTINGS[step].load(os.environ)
         gc.freeze()  # what has been imported stays: no collection need look at it
         structlog.contextvars.bind_contextvars(batch=settings.batch_id or settings.batch_uid, step=step.value)
-        sys.exit(uvloop.run(_main(settings)))
+        sys.exit(traced(step, settings, os.environ, lambda: uvloop.run(_main(settings))))
     except Rejected as error:
         _log.error("settings.wrong", problem=error.message)
         sys.exit(Exit.BAD_SETTINGS)

@@ -31,6 +31,7 @@ from nightshift_crds.keys import render_keys
 from nightshift_crds.lines import CHAT
 from nightshift_crds.models import StoredFile
 from nightshift_crds.names import IdKind
+from nightshift_crds.otel import Tracing
 from tests.api.schema import Description, find_faults, find_operation
 from tests.builders import NAMESPACE, a_line, jsonl
 
@@ -144,6 +145,7 @@ async def open_api(
     *,
     around_cluster: Callable[[Cluster], Cluster] = lambda cluster: cluster,
     around_bucket: Callable[[Bucket], Bucket] = lambda bucket: bucket,
+    tracing: Tracing | None = None,
     **settings: Any,
 ) -> AsyncIterator[Api]:
     """Start the API; what is put around a port sees each call before the adapter does."""
@@ -155,7 +157,7 @@ async def open_api(
         open_bucket(loaded.bucket) as bucket,
         filled_lists(around_cluster(cluster), loaded) as lists,
     ):
-        context = Context(lists, around_bucket(bucket), loaded, now=clock)
+        context = Context(lists, around_bucket(bucket), loaded, now=clock, tracing=tracing)
         app = build_app(context, Keyring(loaded.api_keys_file))
         async with client_of(app) as plain:
             description = json_of(await plain.get(f"{BASE}/openapi.json"), 200)

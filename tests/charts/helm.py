@@ -54,6 +54,17 @@ MATRIX: dict[str, dict[str, Any]] = {
         "dashboard": {"enabled": True, "annotations": {"grafana_folder": "Batches"}},
         "networkPolicy": {"metricsFrom": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}]},
     },
+    "traces": BUCKET
+    | {
+        "namespaces": ["team-a", "team-b"],
+        "tracing": {
+            "endpoint": "https://otlp.example:4318/base",
+            "sampler": "parentbased_traceidratio",
+            "samplerArg": "0.1",
+            "headersSecret": {"name": "collector"},
+        },
+        "extraEnv": [{"name": "OTEL_EXPORTER_OTLP_TIMEOUT", "value": "5"}],
+    },
     "no network policy": {"networkPolicy": {"enabled": False}},
     "narrower network policies": {
         "networkPolicy": {

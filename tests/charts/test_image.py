@@ -9,9 +9,9 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_it_installs_the_three_roles_and_both_clients() -> None:
+def test_it_installs_the_three_roles_both_clients_and_what_makes_traces() -> None:
     (extras,) = re.findall(r"'nightshift-batch\[(.*)\]'", DOCKERFILE)
-    assert set(extras.split(",")) == {"api", "operator", "processor", "kubernetes", "gcs"}
+    assert set(extras.split(",")) == {"api", "operator", "processor", "kubernetes", "gcs", "otel"}
     assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
 
 

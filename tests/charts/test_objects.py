@@ -7,6 +7,7 @@ import yaml
 
 from nightshift_crds.keys import hash_key, parse_keys
 from nightshift_operator.jobs import MANAGED_BY, METRICS_PORT
+from nightshift_operator.settings import Settings as OperatorSettings
 from nightshift_operator.webhooks import parse_endpoints
 from tests.charts.helm import (
     BUCKET,
@@ -290,6 +291,42 @@ def test_policies_let_the_scrape_in_and_nobody_else() -> None:
     for role, namespace in (("api", "nightshift"), ("operator", "nightshift"), ("processor", "team-b")):
         assert rule in policy_of(manifests, role, namespace)["ingress"]
     assert policy_of(manifests, "processor", "team-a")["ingress"] == [rule]
+
+
+def test_traces_are_off_unless_a_collector_is_named() -> None:
+    for role in ("api", "operator"):
+        assert [name for name in environment_of(render(BUCKET), role) if "OTEL" in name or "TRAC" in name] == []
+    assert policy_of(render(BUCKET | {"tracing": {"endpoint": "http://otel.observability"}}), "api") == policy_of(
+        render(BUCKET), "api"
+    ), "pods of the cluster are open anyway"
+
+
+@pytest.mark.parametrize("role", ["api", "operator"])
+def test_a_role_sends_traces_where_the_values_say_with_headers_that_only_kubernetes_knows(role: str) -> None:
+    manifests = render(MATRIX["traces"])
+    told = {name: text for name, text in environment_of(manifests, role).items() if name.startswith("OTEL_")}
+    assert told == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "https://otlp.example:4318/base",
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.1",
+        "OTEL_EXPORTER_OTLP_HEADERS": "by-kubernetes",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "5",
+    }
+    variables = {variable["name"]: variable for variable in container_of(manifests, role)["env"]}
+    reference = {"name": "collector", "key": "headers", "optional": True}
+    assert variables["OTEL_EXPORTER_OTLP_HEADERS"]["valueFrom"] == {"secretKeyRef": reference}
+
+
+def test_processors_find_the_headers_where_the_operator_says() -> None:
+    settings = OperatorSettings.load(environment_of(render(MATRIX["traces"]), "operator"))
+    assert settings.tracing_headers_secret == "collector/headers"
+
+
+def test_policies_let_traces_out_of_all_three_roles() -> None:
+    manifests = render(MATRIX["traces"])
+    for role, namespace in (("api", "nightshift"), ("operator", "nightshift"), ("processor", "team-b")):
+        rule = {"ports": [{"port": 4318, "protocol": "TCP"}]}
+        assert rule in policy_of(manifests, role, namespace)["egress"]
 
 
 def test_alerts_and_dashboard_are_those_of_the_files_and_found_by_their_labels() -> None:

@@ -22,7 +22,7 @@ OWN = {
     },
 }  # fmt: skip
 """Settings that the chart makes of other values."""
-WHERE_ASKED_FOR = {"tls_cert_file", "tls_key_file", "webhook_ca_file", "webhooks_file"}
+WHERE_ASKED_FOR = {"tls_cert_file", "tls_key_file", "tracing_headers_secret", "webhook_ca_file", "webhooks_file"}
 METRICS = {"metrics_port", "processor_metrics_port"}
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())["$defs"]
 SHARED: dict[str, Any] = SCHEMA["sharedSettings"]["properties"]
@@ -133,6 +133,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"webhooks": [{"name": "w", "url": "https://w/", "secrets": ["mine"]}]},
         "/secrets/0",
     ),
+    "a collector that is none": ({"tracing": {"endpoint": "otel-collector:4317"}}, "/tracing/endpoint"),
+    "a sampler that is none": ({"tracing": {"sampler": "sometimes"}}, "/tracing/sampler"),
     "a namespace that is none": ({"namespaces": ["Team A"]}, "Team A"),
 }
 

@@ -46,6 +46,12 @@ class Stub:
             found: dict[str, Any] = json.load(response)
             return found
 
+    def traces(self) -> dict[str, str]:
+        """In which trace each prompt was asked last."""
+        with urllib.request.urlopen(f"{self.url}/traces") as response:
+            found: dict[str, str] = json.load(response)
+            return found
+
     def asked(self, prefix: str) -> dict[str, int]:
         """How often each prompt was asked that begins with a prefix."""
         return {prompt: count for prompt, count in self.show()["asked"].items() if prompt.startswith(prefix)}

@@ -12,6 +12,7 @@ import yaml
 from nightshift_crds.errors import Rejected
 from nightshift_operator.main import operate
 from nightshift_operator.settings import Settings
+from nightshift_operator.tracing import Traces
 
 
 @pytest.fixture
@@ -54,4 +55,4 @@ async def test_a_cluster_without_our_crds_or_rights_ends_the_operator_with_the_r
     server: None, words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(Rejected, match=words):
-        await operate(Settings(cluster="kubernetes://team-a", bucket=f"file://{tmp_path / 'bucket'}"))
+        await operate(Settings(cluster="kubernetes://team-a", bucket=f"file://{tmp_path / 'bucket'}"), Traces())

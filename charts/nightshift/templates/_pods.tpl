@@ -75,8 +75,34 @@ securityContext:
 - name: NIGHTSHIFT_{{ $name | snakecase | upper }}
   value: {{ include "nightshift.settingText" $value | quote }}
 {{- end }}
+{{- with include "nightshift.tracing" $context }}
+{{ . }}
+{{- end }}
 {{- with concat $context.Values.extraEnv $values.extraEnv }}
 {{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The SDK's own variables; the operator hands them on to processors, but for the headers. */}}
+{{- define "nightshift.tracing" -}}
+{{- with .Values.tracing -}}
+{{- if .endpoint -}}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+{{- with .sampler }}
+- name: OTEL_TRACES_SAMPLER
+  value: {{ . | quote }}
+{{- end }}
+{{- with .samplerArg }}
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ . | quote }}
+{{- end }}
+{{- if .headersSecret.name }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom:
+    secretKeyRef: {name: {{ .headersSecret.name }}, key: {{ .headersSecret.key }}, optional: true}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager
 
+from nightshift_crds.tracing import current
 from nightshift_processor.client.over_aiohttp import open_aiohttp
 from nightshift_processor.client.port import Answer, Endpoint, Failure, ModelClient, NoAnswer
 from nightshift_processor.client.thin import open_thin
@@ -27,6 +28,7 @@ def _endpoint_of(settings: RunSettings) -> Endpoint:
     headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "nightshift"}
     if settings.model_api_key:
         headers["Authorization"] = f"Bearer {settings.model_api_key.get_secret_value()}"
+    headers |= current()  # the trace that lines belong to, if any
     return Endpoint(
         url=join_url(str(settings.model_url), settings.endpoint),
         headers=headers,
