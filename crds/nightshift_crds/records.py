@@ -40,9 +40,11 @@ class Ledger:
     def __init__(self, items: int) -> None:
         self._bits = bytearray((items + 7) // 8)
 
-    def add(self, item: int) -> None:
-        """Note an item as done."""
-        self._bits[item >> 3] |= 1 << (item & 7)
+    def add(self, items: Iterable[int]) -> None:
+        """Note items as done."""
+        bits = self._bits
+        for item in items:
+            bits[item >> 3] |= 1 << (item & 7)
 
     def __contains__(self, item: int) -> bool:
         return bool(self._bits[item >> 3] & (1 << (item & 7)))

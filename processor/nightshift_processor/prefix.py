@@ -16,18 +16,18 @@ _SUM_BYTES = 4
 MAX_KEY_BYTES = _TEXTS * (_BEGINNING_BYTES + _SUM_BYTES) + _SUM_BYTES
 
 
-class _Message(Struct):
+class _Message(Struct, gc=False):
     content: Raw = Raw(b"")
 
 
-class _Body(Struct):
+class _Body(Struct, gc=False):
     messages: list[_Message] | UnsetType = UNSET
     prompt: Raw = Raw(b"")
     input: Raw = Raw(b"")
     tools: Raw = Raw(b"")
 
 
-class _Line(Struct):
+class _Line(Struct, gc=False):
     body: _Body
 
 
@@ -45,17 +45,17 @@ def prefix_key(line: bytes) -> bytes:
         body = _decode(line).body
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return b""
-    parts = [text[:_BEGINNING_BYTES] + _sum(text) for text in _texts(body)]
-    if body.tools:
-        parts.insert(1, _sum(bytes(body.tools)))
-    return b"".join(parts)
+    key, tools = b"", bytes(body.tools)
+    for text in map(bytes, _texts(body)):  # added up here: a function for each part would cost as much again
+        if text:
+            key += text[:_BEGINNING_BYTES] + crc32c_of(text).to_bytes(_SUM_BYTES)
+        if tools:
+            key += crc32c_of(tools).to_bytes(_SUM_BYTES)
+            tools = b""
+    return key
 
 
-def _texts(body: _Body) -> list[bytes]:
+def _texts(body: _Body) -> list[Raw]:
     if body.messages is UNSET:
-        return [bytes(body.prompt or body.input)]
-    return [bytes(message.content) for message in body.messages[:_TEXTS]]
-
-
-def _sum(text: bytes) -> bytes:
-    return crc32c_of(text).to_bytes(_SUM_BYTES) if text else b""
+        return [body.prompt or body.input]
+    return [message.content for message in body.messages[:_TEXTS]]

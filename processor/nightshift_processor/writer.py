@@ -191,8 +191,7 @@ class SliceWriter:
     async def _flush(self, kind: RecordKind) -> None:
         pending, self._pending = self._pending, _Pending()
         self._room.set()
-        for item in pending.items:
-            self._ledger.add(item)
+        self._ledger.add(pending.items)
         header = Header(
             kind=kind,
             writer=self._writer,

