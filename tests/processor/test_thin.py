@@ -8,6 +8,7 @@ import pytest
 from nightshift_crds.bucket.port import Bucket
 from nightshift_processor.client import Failure, open_client
 from nightshift_processor.client.dial import Addresses
+from nightshift_processor.client.exchange import Outbox
 from nightshift_processor.client.port import Endpoint
 from nightshift_processor.client.route import find_route
 from nightshift_processor.client.thin import ThinClient, open_thin
@@ -115,6 +116,32 @@ async def test_a_proxy_that_says_no_whole_word_took_nothing(monkeypatch: pytest.
         monkeypatch.setenv("https_proxy", f"http://{proxy.url}")
         async with open_thin(an_endpoint("https://model.test")) as client:
             assert await failure_of(client) is Failure.NOT_CONNECTED
+
+
+# --- turns ------------------------------------------------------------------------------------------------------------
+
+
+class Line(asyncio.Transport):
+    """Keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+
+async def test_requests_of_a_turn_go_out_together_but_none_waits_for_hundreds() -> None:
+    outbox, line, requests = Outbox(), Line(), [b"%d" % n for n in range(20)]
+    for request in requests[:15]:
+        outbox.put(line, request)
+    assert line.written == []
+    for request in requests[15:]:
+        outbox.put(line, request)
+    assert line.written == requests[:16]
+    await asyncio.sleep(0)
+    assert line.written == requests
 
 
 # --- what is written --------------------------------------------------------------------------------------------------

@@ -15,13 +15,15 @@ from nightshift_processor.client.port import Answer, Failure, NoAnswer, build_an
 
 _MAX_BARREN_BYTES = 32 << 10
 """Bytes in a row that may come without a body growing: head lines, interim answers, trailers."""
+_AT_ONCE = 16
+"""Requests that wait for each other at most: those of hundreds of answers would wait for milliseconds."""
 _SWITCHING = 101
 _WANTED = frozenset({b"x-request-id", b"retry-after", b"content-length", b"content-encoding", b"transfer-encoding"})
 _WINDOWS = {b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
 
 
 class Outbox:
-    """Requests that wait for the end of the loop's turn, and then go out one right after the other.
+    """Requests that go out one right after the other: so many of them, or all that a turn of the loop has brought.
 
     Answers come in many at a turn, and each is followed by a request. With work between them, each would find the
     server's process asleep, and waking it costs the sender more than sending.
@@ -36,6 +38,8 @@ class Outbox:
         if not self._waiting:
             self._loop.call_soon(self._send)
         self._waiting.append((transport, request))
+        if len(self._waiting) == _AT_ONCE:
+            self._send()
 
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -51,7 +55,7 @@ class Connection(asyncio.BufferedProtocol):
         idle_since: when its last answer ended.
     """
 
-    def __init__(self, buffer: memoryview, outbox: "Outbox", max_answer_bytes: int) -> None:
+    def __init__(self, buffer: memoryview, outbox: Outbox, max_answer_bytes: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._buffer = buffer
         self._outbox = outbox
