@@ -15,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from nightshift_crds.otel import Tracing
 from nightshift_crds.tracing import open_tracing
+from tests.serving import serving_in_thread
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,12 @@ def collecting(status: int = 200) -> Iterator[Collector]:
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        collector.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with serving_in_thread(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        collector.url = url
         try:
             yield collector
         finally:
             collector.closing.set()
-            server.shutdown()
-            thread.join()
 
 
 @contextmanager

@@ -20,7 +20,6 @@ class Outcome(Struct, frozen=True, gc=False):
     usage: Usage | None
 
 
-_BEFORE_ID = len("batch_req_")
 _MAX_TOKENS = 1 << 40
 """More than any line can have; so large a number is nonsense, and sums of it would overflow in the end."""
 _Tokens = Annotated[int, Meta(ge=0, le=_MAX_TOKENS)] | None
@@ -83,7 +82,7 @@ def conclude(line_id: str, custom_id: str, result: Answer | NoAnswer, form: Erro
     if isinstance(result, NoAnswer):
         code, message = _FAILURES[result.failure]
         return Outcome(render_error(line_id, custom_id, LineError(code, message)), None)
-    request_id = result.request_id or f"req_{line_id[_BEFORE_ID:]}"
+    request_id = result.request_id or f"req_{line_id.removeprefix('batch_req_')}"
     if 200 <= result.status < 300:
         return _conclude_success(line_id, custom_id, result, request_id)
     return Outcome(render_error(line_id, custom_id, _explain(result, request_id), form), None)

@@ -2,15 +2,15 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, cast
 
 import httpx2
 import pytest
 
-from nightshift_crds.cluster.port import BATCH_JOB, Cluster
+from nightshift_crds.cluster.port import BATCH_JOB
 from nightshift_crds.lines import CHAT
 from nightshift_crds.models import BatchJob
 from nightshift_crds.otel import Tracing
+from tests.api.faults import InterruptedCluster, failing
 from tests.api.harness import BASE, Api, batch_name, json_of, open_api
 from tests.builders import NAMESPACE
 from tests.collector import Collector, Heard
@@ -87,26 +87,12 @@ async def test_a_refusal_is_no_failure_of_ours(traced: Api, tracing: Tracing, co
     assert not span.is_failed
 
 
-class Broken:
-    """A cluster that has a bug."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "create":
-            raise RuntimeError("a secret")
-        return getattr(self._cluster, name)
-
-
-def break_down(cluster: Cluster) -> Cluster:
-    return cast("Cluster", Broken(cluster))
-
-
 async def test_a_bug_is_a_failure_that_is_not_told_in_words(
     tmp_path: Path, tracing: Tracing, collector: Collector
 ) -> None:
-    async with open_api(tmp_path, tracing=tracing, around_cluster=break_down) as api:
+    cluster = InterruptedCluster()
+    cluster.before("create", failing(RuntimeError("a secret")))
+    async with open_api(tmp_path, tracing=tracing, around_cluster=cluster.around) as api:
         form = {"purpose": "batch"}
         answer = await api.client.post("files", data=form, files={"file": ("in.jsonl", b"{}")}, headers=SAMPLED)
     [span] = sent(tracing, collector, "POST /files")

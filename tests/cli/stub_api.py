@@ -2,12 +2,13 @@
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.serving import serving_in_thread
 
 KEY = "sk-right"
 DROP = "drop"
@@ -157,13 +158,8 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def serving() -> Iterator[StubApi]:
     api = StubApi()
-    with _Server(("127.0.0.1", 0), _Handler) as server:
-        server.api = api
-        api.base_url = f"http://127.0.0.1:{server.server_port}/openai/v1"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield api
-        finally:
-            server.shutdown()
-            thread.join()
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.api = api
+    with serving_in_thread(server) as url:
+        api.base_url = f"{url}/openai/v1"
+        yield api

@@ -1,7 +1,6 @@
 """What the operator does before it works: an API server that cannot be worked with is told in words."""
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +12,7 @@ from nightshift_crds.errors import Rejected
 from nightshift_operator.main import operate
 from nightshift_operator.settings import Settings
 from nightshift_operator.tracing import Traces
+from tests.serving import serving_in_thread
 
 
 @pytest.fixture
@@ -29,21 +29,17 @@ def server(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
         def log_message(self, *_: object) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Verdict) as running:
+    with serving_in_thread(ThreadingHTTPServer(("127.0.0.1", 0), Verdict)) as url:
         config = {
             "current-context": "test",
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-            "clusters": [{"name": "test", "cluster": {"server": f"http://127.0.0.1:{running.server_port}"}}],
+            "clusters": [{"name": "test", "cluster": {"server": url}}],
             "users": [{"name": "test", "user": {"token": "t0ken"}}],
         }
         (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
         yield
-        running.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize(
