@@ -127,12 +127,14 @@ class View:
         return status.model_copy(update={"phase": phase, TIMESTAMPS[phase]: max(at or self.now, earliest)})
 
     def ending(self, phase: Phase, status: BatchJobStatus, message: str) -> BatchJobStatus:
-        """A status that enters a terminal phase."""
+        """A status that enters a terminal phase: not before the manifest, which can be written while we look."""
         reason = _REASONS[phase]
         is_complete = phase is Phase.COMPLETED
         progressing = Says(Kind.PROGRESSING, holds=False, reason=reason, message=message)
         complete = Says(Kind.COMPLETE, holds=is_complete, reason=reason, message=message)
-        return self.entering(phase, self.saying(status, progressing, complete))
+        sealed = self.observed.sealed
+        at = max(self.now, sealed.at.replace(microsecond=0)) if sealed else None
+        return self.entering(phase, self.saying(status, progressing, complete), at)
 
     # decisions
 

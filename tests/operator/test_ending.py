@@ -224,6 +224,15 @@ def test_result_files_live_as_long_as_the_batch_says_from_their_sealing_on() -> 
     assert lives == [at + timedelta(hours=1)] * 2
 
 
+@pytest.mark.parametrize(("later_s", "end_s"), [(-7.5, 0), (0.9, 0), (1.5, 1)])
+def test_a_batch_does_not_end_before_its_manifest_which_can_be_written_while_we_look(
+    later_s: float, end_s: int
+) -> None:
+    at = NOW + timedelta(seconds=later_s)
+    end = status_of(decided(sealing(Phase.FINALIZING, Sealing.COMPLETED, sealed=sealed(at=at))))
+    assert end.completed_at == NOW + timedelta(seconds=end_s)
+
+
 def test_a_batch_of_which_no_line_was_sent_has_no_usage() -> None:
     manifest = a_manifest(Sealing.EXPIRED, completed=0, failed=0)
     status = {"counts": {"total": 10}}
