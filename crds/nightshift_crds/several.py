@@ -1,9 +1,11 @@
 """Do the same with several things at once, but not with all: a bucket answers one call in tens of milliseconds."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
+Start = Callable[[Coroutine[Any, Any, None]], None]
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 _AT_ONCE = 16
@@ -31,3 +33,24 @@ async def drop(tasks: Iterable["asyncio.Task[_B]"]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def errands() -> AsyncIterator[Start]:
+    """Run tasks beside the body of the context: one that fails ends it, and what still runs when it is left is ended.
+
+    Raises an ExceptionGroup with what a task has raised.
+    """
+    running: set[asyncio.Task[None]] = set()
+    async with asyncio.TaskGroup() as group:
+
+        def start(errand: Coroutine[Any, Any, None]) -> None:
+            task = group.create_task(errand, name="errand")
+            running.add(task)
+            task.add_done_callback(running.discard)
+
+        try:
+            yield start
+        finally:
+            for task in running:
+                task.cancel()

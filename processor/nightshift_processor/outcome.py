@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from nightshift_crds.lines import ErrorForm, LineError, Usage, compact, render_error, render_success
-from nightshift_processor.client import Answer, Failure, NoAnswer
+from nightshift_processor.client import Answer, Failure, Result
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -77,10 +77,10 @@ _FAILURES: Mapping[Failure, tuple[str, str]] = {
 }
 
 
-def conclude(line_id: str, custom_id: str, result: Answer | NoAnswer, form: ErrorForm) -> Outcome:
+def conclude(line_id: str, custom_id: str, result: Result, form: ErrorForm) -> Outcome:
     """Turn the last result of a line into its outcome."""
-    if isinstance(result, NoAnswer):
-        code, message = _FAILURES[result.failure]
+    if isinstance(result, Failure):
+        code, message = _FAILURES[result]
         return Outcome(render_error(line_id, custom_id, LineError(code, message)), None)
     request_id = result.request_id or f"req_{line_id.removeprefix('batch_req_')}"
     if 200 <= result.status < 300:

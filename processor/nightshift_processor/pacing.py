@@ -7,8 +7,9 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
-from nightshift_processor.client import Answer, Failure, ModelClient, NoAnswer
+from nightshift_processor.client import Failure, Hear, ModelClient, Result
 from nightshift_processor.flow import Flow, Rules
 from nightshift_processor.load import watch_load
 from nightshift_processor.settings import RunSettings
@@ -26,37 +27,43 @@ class PacedClient:
         self._flow = flow
         self._tally = tally
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[bytes, Hear]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._refused: dict[int, int] = {}
         """By the hash of a body that was refused: how many had been answered then."""
 
-    async def post(self, body: bytes) -> Answer:
+    def send(self, body: bytes, hear: Hear) -> None:
         """See the interface."""
-        flow, tally, time = self._flow, self._tally, self._loop.time
-        sent_at = time()
-        if self._waiting or not flow.enter(sent_at):
-            await self._wait()
-            sent_at = time()
-        tally.send(sent_at)
-        try:
-            answer = await self._client.post(body)
-            now = time()
-            tally.answer(answer.status, now - sent_at)
-            if answer.status in _REFUSALS:
-                self._refuse(body, sent_at, answer.retry_after_s)
-            else:
-                flow.answer(sent_at, now, len(answer.body) if answer.status == 200 else 0)
-        except NoAnswer as no_answer:
-            tally.fail(no_answer.failure)
-            if no_answer.failure in _UNSERVED:
+        now = self._loop.time()
+        if not self._waiting and self._flow.enter(now):
+            self._send(body, hear, now)
+        else:
+            self._waiting.append((body, hear))
+            self._let_in()
+
+    def _send(self, body: bytes, hear: Hear, now: float) -> None:
+        self._tally.send(now)
+        self._client.send(body, partial(self._hear, body, hear, now))
+
+    def _hear(self, body: bytes, hear: Hear, sent_at: float, result: Result) -> None:
+        self._note(body, sent_at, result)
+        self._flow.leave()
+        if self._waiting:
+            self._let_in()
+        hear(result)
+
+    def _note(self, body: bytes, sent_at: float, result: Result) -> None:
+        if isinstance(result, Failure):
+            self._tally.fail(result)
+            if result in _UNSERVED:
                 self._refuse(body, sent_at, None)
-            raise
-        finally:
-            flow.leave()
-            if self._waiting:
-                self._let_in()
-        return answer
+            return
+        now = self._loop.time()
+        self._tally.answer(result.status, now - sent_at)
+        if result.status in _REFUSALS:
+            self._refuse(body, sent_at, result.retry_after_s)
+        else:
+            self._flow.answer(sent_at, now, len(result.body) if result.status == 200 else 0)
 
     def _refuse(self, body: bytes, sent_at: float, retry_after_s: float | None) -> None:
         """Tell the flow.
@@ -69,27 +76,12 @@ class PacedClient:
         self._refused[key] = self._flow.answers
         self._flow.refuse(sent_at, self._loop.time(), retry_after_s, is_news=is_news)
 
-    async def _wait(self) -> None:
-        turn = self._loop.create_future()
-        self._waiting.append(turn)
-        self._let_in()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # let in, and stopped before it could go
-                self._flow.leave()
-                self._let_in()
-            raise
-
     def _let_in(self) -> None:
         """Let in whoever may go now, and come back when a hold ends."""
         now = self._loop.time()
         while self._waiting and self._flow.enter(now):
-            turn = self._waiting.popleft()
-            if turn.cancelled():
-                self._flow.leave()
-            else:
-                turn.set_result(None)
+            body, hear = self._waiting.popleft()
+            self._send(body, hear, now)
         if self._waiting and self._timer is None and self._flow.held_until > now:
             self._timer = self._loop.call_at(self._flow.held_until, self._end_hold)
 

@@ -7,7 +7,7 @@ served must not keep others from being sent: it lets them go first now and then.
 
 from msgspec import Struct
 
-from nightshift_processor.client import Answer, Failure, NoAnswer
+from nightshift_processor.client import Answer, Failure, Result
 
 _BASE_S = 0.5
 _CAP_S = 30.0
@@ -29,17 +29,17 @@ class Tries(Struct, frozen=True, gc=False):
     sent: int = 0
     suspect: int = 0
 
-    def after(self, result: Answer | NoAnswer) -> "Tries":
+    def after(self, result: Result) -> "Tries":
         """Count one more."""
         return Tries(self.sent + 1, self.suspect + _is_suspect(result))
 
 
-def is_served(result: Answer | NoAnswer) -> bool:
+def is_served(result: Result) -> bool:
     """Tell whether a result stands that nothing is wrong with, as nearly all do."""
     return isinstance(result, Answer) and result.status < 400
 
 
-def next_delay(result: Answer | NoAnswer, tries: Tries, max_tries: int, luck: float) -> float | None:
+def next_delay(result: Result, tries: Tries, max_tries: int, luck: float) -> float | None:
     """Give the seconds until a line is sent again; None if its last result stands.
 
     `tries` includes the last one; `luck` is a random number in [0, 1).
@@ -56,13 +56,13 @@ def is_turn_over(tries: Tries) -> bool:
     return tries.sent % _TURN == 0
 
 
-def _is_nobodys_fault(result: Answer | NoAnswer) -> bool:
-    if isinstance(result, NoAnswer):
-        return result.failure is Failure.NOT_CONNECTED
+def _is_nobodys_fault(result: Result) -> bool:
+    if isinstance(result, Failure):
+        return result is Failure.NOT_CONNECTED
     return result.status in _ALWAYS
 
 
-def _is_suspect(result: Answer | NoAnswer) -> bool:
-    if isinstance(result, NoAnswer):
-        return result.failure in {Failure.BROKEN, Failure.TIMEOUT}
+def _is_suspect(result: Result) -> bool:
+    if isinstance(result, Failure):
+        return result in {Failure.BROKEN, Failure.TIMEOUT}
     return result.status in _SOMETIMES or (result.status >= 500 and result.status not in _ALWAYS)

@@ -1,4 +1,4 @@
-"""The slices of one pod: it claims one after the other, hands their lines to worker loops, and ends each.
+"""The slices of one pod: it claims one after the other, hands their lines to workers, and ends each.
 
 The next slice is claimed once every line of the last one is in hand, not once it is done: a request that takes long
 keeps no worker idle. So several slices may be open, each with a writer of its own; what was handed out and comes back
@@ -40,15 +40,21 @@ class Part:
         """Whether a line has its result, or none needs one: if not, the model server may be down."""
         return self._left < self._lines or not self._lines
 
-    async def add(self, item: int, outcome: Outcome) -> None:
-        """Take a result, at once; then wait while too much is not durable yet. The last line's ends the slice."""
-        writer = self._writer
-        writer.add(item, outcome)
+    @property
+    def has_room(self) -> bool:
+        """Whether more can be taken; if not, too much is not durable yet."""
+        return self._writer.has_room
+
+    async def wait_for_room(self) -> None:
+        """Wait until more can be taken, or until nothing will be."""
+        await self._writer.wait_for_room()
+
+    def add(self, item: int, outcome: Outcome) -> None:
+        """Take a result. The last line's ends the slice."""
+        self._writer.add(item, outcome)
         self._left -= 1
         if not self._left:
-            writer.close(ended=True)
-        if not writer.has_room:
-            await writer.wait_for_room()
+            self._writer.close(ended=True)
 
 
 @dataclass

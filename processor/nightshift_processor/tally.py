@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from nightshift_crds.lines import Usage
-from nightshift_processor.client import Answer, Failure, NoAnswer
+from nightshift_processor.client import Answer, Failure, Result
 from nightshift_processor.flow import Flow
 
 LATENCIES_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -57,9 +57,9 @@ class Tally:
         """Count a request that has no answer."""
         self.failures[failure] += 1
 
-    def retry(self, result: Answer | NoAnswer) -> None:
+    def retry(self, result: Result) -> None:
         """Count a line that is sent again."""
-        self.retries[name_of(result.status if isinstance(result, Answer) else result.failure)] += 1
+        self.retries[name_of(result.status if isinstance(result, Answer) else result)] += 1
 
     def flush(self, completed: int, failed: int, usage: Usage, size: int) -> None:
         """Count a record that is durable, and what has become so with it."""

@@ -13,7 +13,7 @@ from typing import Any
 _ORDER = ("validating", "in_progress", "finalizing", "cancelling", "completed", "failed", "expired", "cancelled")
 _FIRST_OF_THE_ENDS = _ORDER.index("completed")
 _NEVER_RAN = {"cancelled": "batch_cancelled", "expired": "batch_expired"}
-_POST = "run model.post"
+_SEND = "run model.send"
 _RECORD = "run bucket.put record"
 
 Line = Mapping[str, Any]
@@ -149,14 +149,14 @@ def _follow(life: Life, line: Line, durable: set[str]) -> Iterator[str]:
         life.batch = about[0]
     elif moment == "exit":
         life.exit_code = about[0]
-    elif effect == _POST and moment == "before":
+    elif effect == _SEND and moment == "before":
         if about[0] in durable:
             yield f"{about[0]} is durable and was asked again"
         if about[0] in life.begun:
             yield f"{about[0]} was asked twice by one process"
         life.begun += about
         life.most_open = max(life.most_open, len(life.begun) - len(life.answered))
-    elif effect == _POST and moment == "after":
+    elif effect == _SEND and moment == "after":
         life.answered += about
         life.unflushed.update(about)
     elif effect.startswith(_RECORD) and moment == "before":
@@ -181,7 +181,7 @@ def _judge(life: Life, concurrency: int, *, is_fenced: bool) -> Iterator[str]:
 def count_begun(trace: Sequence[Line]) -> Counter[str]:
     """Count how often each prompt was sent."""
     return Counter(
-        row for line in trace if (line["effect"], line["moment"]) == (_POST, "before") for row in line["about"]
+        row for line in trace if (line["effect"], line["moment"]) == (_SEND, "before") for row in line["about"]
     )
 
 

@@ -22,7 +22,7 @@ from nightshift_crds.cluster.port import Change, Cluster, Kind, Manifest, Page, 
 from nightshift_operator.facts import Answer as WebhookAnswer
 from nightshift_operator.poster import Poster
 from nightshift_operator.webhooks import Endpoint, WebhookEvent
-from nightshift_processor.client import Answer, ModelClient
+from nightshift_processor.client import Answer, Hear, ModelClient, Result
 from tests.crash import effects
 
 DIR_VARIABLE = "CRASH_DIR"
@@ -205,16 +205,18 @@ class WatchedClient:
         self._inner = inner
         self._watch = watch
 
-    async def post(self, body: bytes) -> Answer:
+    def send(self, body: bytes, hear: Hear) -> None:
         about = [effects.prompt_of(body)]
-        self._watch("model.post", Moment.BEFORE, about)
-        during = asyncio.get_running_loop().call_later(_SENT_AFTER_S, self._watch, "model.post", Moment.DURING, about)
-        try:
-            answer = await self._inner.post(body)
-        finally:
+        self._watch("model.send", Moment.BEFORE, about)
+        during = asyncio.get_running_loop().call_later(_SENT_AFTER_S, self._watch, "model.send", Moment.DURING, about)
+
+        def hear_watched(result: Result) -> None:
             during.cancel()
-        self._watch("model.post", Moment.AFTER, about)
-        return answer
+            if isinstance(result, Answer):
+                self._watch("model.send", Moment.AFTER, about)
+            hear(result)
+
+        self._inner.send(body, hear_watched)
 
 
 class WatchedPoster:

@@ -175,7 +175,7 @@ EFFECTS: dict[str, tuple[stories.Story, ...]] = {
         stories.cancelled,
         stories.rerun,
     ),
-    "run model.post": (
+    "run model.send": (
         stories.completed,
         stories.rerun,
     ),
@@ -215,7 +215,7 @@ STREAMED = frozenset(
         "api bucket.put upload part",
         "inspect bucket.put rest",
         "inspect bucket.put reused",
-        "run model.post",
+        "run model.send",
         "seal bucket.put error file",
         "seal bucket.put output file",
     }

@@ -74,7 +74,7 @@ def test_rows_that_never_ran_are_no_failures_of_a_cancelled_batch() -> None:
 
 
 def posted(row: str, moment: str, life: str = "one") -> dict[str, Any]:
-    return {"life": life, "effect": "run model.post", "moment": moment, "about": [row]}
+    return {"life": life, "effect": "run model.send", "moment": moment, "about": [row]}
 
 
 def recorded(moment: str, *rows: str, life: str = "one") -> dict[str, Any]:

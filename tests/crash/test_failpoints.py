@@ -32,7 +32,7 @@ from tests.crash.table import CONTINUED, EFFECTS, FENCED, STORIES, moments_of, r
 from tests.e2e.installation import Stub
 
 READS = {"url", "get", "read", "head", "checksum", "list", "watch"}
-WATCHED = {"put", "delete", "create", "patch", "patch_status", "record_event", "post"}
+WATCHED = {"put", "delete", "create", "patch", "patch_status", "record_event", "post", "send"}
 BUGS = ("reconcile.failed", "sweep.failed", "operator.failed", "seal.conflict", "Traceback")
 """What no log may say, whatever was killed."""
 
@@ -43,7 +43,7 @@ def tell(story: Story, rig: Rig, stub: Stub) -> None:
     story(rig)
     trace = rig.trace()[before:]
     assert find_wrong_asks(trace, CONCURRENCY, fenced=story in FENCED) == []
-    rows = {row for line in trace if line["effect"] == "run model.post" for row in line["about"]}
+    rows = {row for line in trace if line["effect"] == "run model.send" for row in line["about"]}
     assert find_unexplained(trace, {row: times for row, times in stub.show()["asked"].items() if row in rows}) == []
     assert {code for _, code in rig.ended[ended:]} <= {0, 137, 143}
     said = (rig.folder / "log").read_bytes()[log:].decode()

@@ -19,7 +19,7 @@ async def test_what_was_answered_before_a_sigterm_is_not_asked_again(
     slice_: Slice, effect: str, moment: Moment
 ) -> None:
     arm(slice_.folder, effect, moment, signal.SIGTERM)
-    told = slice_.start("run", flush_interval_s=NEVER_S if effect == "run model.post" else 0.05)
+    told = slice_.start("run", flush_interval_s=NEVER_S if effect == "run model.send" else 0.05)
     end = told.wait()
     assert (slice_.folder / "fired" / slug(effect, moment)).exists()
     assert end == Exit.INTERRUPTED or effect == "run bucket.put record end"

@@ -14,7 +14,7 @@ from nightshift_crds.lines import CHAT, ErrorForm
 from nightshift_processor.client import Failure, join_url
 from nightshift_processor.outcome import conclude
 from nightshift_processor.settings import HttpClient
-from tests.processor.caller import Caller, failure_of
+from tests.processor.caller import Caller, failure_of, post
 from tests.processor.canned import Canned, Manner, Then, an_answer, serving
 
 # --- what is sent -----------------------------------------------------------------------------------------------------
@@ -33,7 +33,7 @@ def test_what_stands_before_v1_in_a_root_is_kept(path: str) -> None:
 async def test_a_body_is_sent_as_it_is_to_the_endpoint(caller: Caller) -> None:
     body = b'{ "a" : 1.10, "b":"\\u00e9\xc3\xa9" }'
     async with serving(an_answer()) as server, caller.client(server.url) as client:
-        await client.post(body)
+        await post(client, body)
     (request,) = server.requests
     assert request.head.startswith("POST /v1/chat/completions HTTP/1.1\r\n")
     assert request.body == body
@@ -46,15 +46,15 @@ async def test_a_body_is_sent_as_it_is_to_the_endpoint(caller: Caller) -> None:
 )
 async def test_a_key_is_sent_if_there_is_one(caller: Caller, key: str, expected: str | None) -> None:
     async with serving(an_answer()) as server, caller.client(server.url, model_api_key=key) as client:
-        await client.post(b"{}")
+        await post(client, b"{}")
     assert server.requests[0].header("authorization") == expected
 
 
 async def test_a_cookie_is_not_kept(caller: Caller) -> None:
     answer = an_answer(b"{}", "200 OK", b"Set-Cookie: a=b; Path=/")
     async with serving(answer) as server, caller.client(server.url) as client:
-        await client.post(b"{}")
-        await client.post(b"{}")
+        await post(client, b"{}")
+        await post(client, b"{}")
     assert [request.header("cookie") for request in server.requests] == [None, None]
 
 
@@ -97,7 +97,7 @@ async def test_a_body_is_read_however_it_is_framed(caller: Caller, answer: bytes
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 async def test_an_answer_that_can_have_no_body_has_none(caller: Caller, status: str) -> None:
     async with serving(f"HTTP/1.1 {status}\r\n\r\n".encode()) as server, caller.client(server.url) as client:
-        assert [(await client.post(b"{}")).body for _ in range(2)] == [b"", b""]
+        assert [(await post(client, b"{}")).body for _ in range(2)] == [b"", b""]
     assert server.connections == 1
 
 
@@ -109,7 +109,7 @@ async def test_large_bodies_go_both_ways_as_they_are(caller: Caller, is_chunked:
     answer = head + chunks + b"0\r\n\r\n" if is_chunked else an_answer(body)
     async with serving(answer) as server, caller.client(server.url) as client:
         for _ in range(2):
-            assert (await client.post(body)).body == body
+            assert (await post(client, body)).body == body
     assert [request.body == body for request in server.requests] == [True, True]
     assert server.connections == 1
 
@@ -257,7 +257,7 @@ async def test_after_a_failure_the_next_request_has_a_connection_of_its_own(call
         caller.client(server.url, max_answer_bytes=1000) as client,
     ):
         assert await failure_of(client) is Failure.TOO_LARGE
-        assert (await client.post(b"{}")).body == b"{}"
+        assert (await post(client, b"{}")).body == b"{}"
 
 
 @pytest.mark.parametrize("frame", [b"HTTP/1.1 100 Continue\r\n\r\n", b"X-More: 1\r\n"], ids=["interim", "trailers"])

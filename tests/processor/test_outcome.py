@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nightshift_crds.lines import ErrorForm
-from nightshift_processor.client import Answer, Failure, NoAnswer
+from nightshift_processor.client import Answer, Failure
 from nightshift_processor.outcome import Outcome, conclude
 
 ASKED = ("batch_req_7f3a", "row-17")
@@ -126,7 +126,7 @@ def test_a_success_that_is_no_json_object_is_an_error_with_its_status(body: byte
 )
 @pytest.mark.parametrize("form", FORMS)
 def test_no_answer_is_an_error_without_a_status_in_both_forms(failure: Failure, code: str, form: ErrorForm) -> None:
-    error = error_of(conclude(*ASKED, NoAnswer(failure), form))
+    error = error_of(conclude(*ASKED, failure, form))
     assert (error["code"], error["status_code"], error["request_id"]) == (code, None, None)
 
 

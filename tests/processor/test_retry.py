@@ -4,23 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nightshift_processor.client import Answer, Failure, NoAnswer
+from nightshift_processor.client import Answer, Failure, Result
 from nightshift_processor.retry import Tries, is_served, is_turn_over, next_delay
-
-Result = Answer | NoAnswer
 
 FOR_EVER = {429, 503}
 A_FEW_TIMES = {408, 425} | (set(range(500, 600)) - {503})
 STATUSES = range(200, 600)
 
-UNTIL_THE_DEADLINE: list[Result] = [*(Answer(s, b"") for s in sorted(FOR_EVER)), NoAnswer(Failure.NOT_CONNECTED)]
+UNTIL_THE_DEADLINE: list[Result] = [*(Answer(s, b"") for s in sorted(FOR_EVER)), Failure.NOT_CONNECTED]
 SUSPECTS: list[Result] = [
     *(Answer(s, b"") for s in sorted(A_FEW_TIMES)),
-    *map(NoAnswer, (Failure.BROKEN, Failure.TIMEOUT)),
+    Failure.BROKEN,
+    Failure.TIMEOUT,
 ]
 FINAL: list[Result] = [
     *(Answer(status, b"") for status in STATUSES if status not in FOR_EVER | A_FEW_TIMES),
-    NoAnswer(Failure.TOO_LARGE),
+    Failure.TOO_LARGE,
 ]
 lucks = st.floats(0, 1, exclude_max=True)
 results = st.sampled_from([*UNTIL_THE_DEADLINE, *SUSPECTS])
@@ -112,6 +111,6 @@ def test_a_line_that_is_sent_for_ever_lets_others_go_first_after_every_fifth_fai
 
 
 def test_a_server_that_is_down_is_asked_with_long_delays_before_a_turn_is_over() -> None:
-    down = NoAnswer(Failure.NOT_CONNECTED)
+    down = Failure.NOT_CONNECTED
     longest = [next_delay(down, Tries(sent=sent), 5, 1.0) or 0.0 for sent in range(1, 6)]
     assert sum(longest) == 31.0

@@ -5,7 +5,7 @@ import pytest
 from nightshift_crds.bucket.port import Bucket
 from nightshift_crds.lines import Usage
 from nightshift_crds.metrics import UNKNOWN
-from nightshift_processor.client import Answer, Failure, NoAnswer
+from nightshift_processor.client import Answer, Failure
 from nightshift_processor.flow import Flow, Rules
 from nightshift_processor.metrics import RunPage
 from nightshift_processor.tally import LATENCIES_S, Tally, name_of
@@ -62,7 +62,7 @@ def test_latencies_are_told_apart_by_their_bounds(tally: Tally, page: RunPage) -
 
 def test_lines_that_are_sent_again_are_counted_by_what_came_before(tally: Tally, page: RunPage) -> None:
     tally.retry(Answer(429, b""))
-    tally.retry(NoAnswer(Failure.BROKEN))
+    tally.retry(Failure.BROKEN)
     assert {key: n for key, n in counted(page, "retries_total").items() if n} == {("429",): 1, ("broken",): 1}
 
 

@@ -4,11 +4,11 @@ from contextlib import AbstractAsyncContextManager
 
 from nightshift_crds.tracing import current
 from nightshift_processor.client.over_aiohttp import open_aiohttp
-from nightshift_processor.client.port import Answer, Endpoint, Failure, ModelClient, NoAnswer
+from nightshift_processor.client.port import Answer, Endpoint, Failure, Hear, ModelClient, Result
 from nightshift_processor.client.thin import open_thin
 from nightshift_processor.settings import HttpClient, RunSettings
 
-__all__ = ["Answer", "Failure", "ModelClient", "NoAnswer", "join_url", "open_client"]
+__all__ = ["Answer", "Failure", "Hear", "ModelClient", "Result", "join_url", "open_client"]
 
 
 def join_url(root: str, endpoint: str) -> str:

@@ -7,11 +7,12 @@ and knows its length, but not that a body without one ends with the connection.
 
 import asyncio
 import zlib
+from collections.abc import Callable
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from nightshift_processor.client.port import Answer, Failure, NoAnswer, build_answer
+from nightshift_processor.client.port import Failure, Hear, Result, build_answer
 
 _MAX_BARREN_BYTES = 32 << 10
 """Bytes in a row that may come without a body growing: head lines, interim answers, trailers."""
@@ -47,25 +48,49 @@ class Outbox:
             transport.write(request)
 
 
+class Inbox:
+    """Results of a turn of the loop, told in the next one: no parser is at work then, and each may bring a request."""
+
+    def __init__(self, tell: "Callable[[Connection, Result], None]") -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tell = tell
+        self._come: list[tuple[Connection, Result]] = []
+
+    def put(self, connection: "Connection", result: Result) -> None:
+        """Take what came of a connection's request."""
+        if not self._come:
+            self._loop.call_soon(self._tell_all)
+        self._come.append((connection, result))
+
+    def _tell_all(self) -> None:
+        come, self._come = self._come, []
+        for connection, result in come:
+            self._tell(connection, result)
+
+
 class Connection(asyncio.BufferedProtocol):
     """A connection to the model server, or to a proxy before it.
 
     Attributes:
         born: when it was made, by the loop's clock.
         idle_since: when its last answer ended.
+        hear: who is to be told what comes of its last request.
     """
 
-    def __init__(self, buffer: memoryview, outbox: Outbox, max_answer_bytes: int) -> None:
+    hear: Hear
+
+    def __init__(self, buffer: memoryview, outbox: Outbox, inbox: Inbox, max_answer_bytes: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._buffer = buffer
         self._outbox = outbox
+        self._inbox = inbox
         self._max_answer_bytes = max_answer_bytes
         self._parser = HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[Answer | Failure] | None = None
+        self._is_awaited = False
         self._timer: asyncio.TimerHandle | None = None
         self._expires = 0.0
         self._is_spoilt = False
@@ -87,29 +112,18 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport  # closes some time before it tells
         return not self._is_spoilt and transport is not None and not transport.is_closing()
 
-    async def exchange(self, request: bytes, expires: float) -> Answer:
-        """Send a request and give its answer, if that comes before the loop's clock says `expires`.
-
-        Raises `NoAnswer`. A caller that is cancelled takes the connection with it.
-        """
-        if not self.is_usable():
-            raise NoAnswer(Failure.NOT_CONNECTED)
+    def exchange(self, request: bytes, expires: float, hear: Hear) -> None:
+        """Send a request; its answer counts if it comes before the loop's clock says `expires`."""
         self._forget()
-        waiter: asyncio.Future[Answer | Failure] = self._loop.create_future()
-        self._waiter = waiter
+        self.hear = hear
+        self._is_awaited = True
+        if self._transport is None or not self.is_usable():
+            self._fail(Failure.NOT_CONNECTED)
+            return
         self._expires = expires
         if self._timer is None:  # one that runs looks at `_expires` when its time has come
             self._timer = self._loop.call_at(expires, self._check_time)
-        assert self._transport is not None
         self._outbox.put(self._transport, request)
-        try:
-            result = await waiter
-        except asyncio.CancelledError:
-            self.abort()
-            raise
-        if isinstance(result, Failure):
-            raise NoAnswer(result)
-        return result
 
     def abort(self) -> None:
         """Leave the server at once; a request that is open has no answer."""
@@ -117,7 +131,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _check_time(self) -> None:
         self._timer = None
-        if not self._is_awaited():
+        if not self._is_awaited:
             return
         if self._loop.time() < self._expires:
             self._timer = self._loop.call_at(self._expires, self._check_time)
@@ -130,13 +144,11 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _is_awaited(self) -> bool:
-        return self._waiter is not None and not self._waiter.done()
-
-    def _answer(self, result: Answer | Failure) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(result)
+    def _answer(self, result: Result) -> None:
+        if self._is_awaited:
+            self._is_awaited = False
             self._body = []
+            self._inbox.put(self, result)
 
     # --- what the loop calls ------------------------------------------------------------------------------------------
 
@@ -178,7 +190,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_message_begin(self) -> None:
         """An answer begins: if nobody waits for one, what is it?"""
-        if not self._is_awaited():
+        if not self._is_awaited:
             self.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -216,7 +228,7 @@ class Connection(asyncio.BufferedProtocol):
     def _is_sending(self) -> bool:
         return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
-    def _build(self) -> Answer | Failure:
+    def _build(self) -> Result:
         headers = self._headers
         body: bytes | Failure = b"".join(self._body)
         if b"content-encoding" in headers and body:

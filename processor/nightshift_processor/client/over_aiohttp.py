@@ -7,14 +7,15 @@ from io import BytesIO
 
 import aiohttp
 
+from nightshift_crds.several import Start, errands
 from nightshift_processor.client.port import (
     CONNECT_TIMEOUT_S,
     IDLE_S,
-    Answer,
     Endpoint,
     Failure,
+    Hear,
     ModelClient,
-    NoAnswer,
+    Result,
     build_answer,
 )
 
@@ -27,35 +28,41 @@ _NOBODY_TOOK_IT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError,
 class AiohttpClient:
     """See the port."""
 
-    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
+    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint, start: Start) -> None:
         self._session = session
         self._endpoint = endpoint
+        self._start = start
 
-    async def post(self, body: bytes) -> Answer:
+    def send(self, body: bytes, hear: Hear) -> None:
         """See the port."""
+        self._start(self._send(body, hear))
+
+    async def _send(self, body: bytes, hear: Hear) -> None:
+        hear(await self._post(body))
+
+    async def _post(self, body: bytes) -> Result:
         try:
             async with self._session.post(self._endpoint.url, data=_payload(body), allow_redirects=False) as response:
-                return build_answer(
-                    response.status,
-                    await self._read(response),
-                    _header(response, "x-request-id"),
-                    _header(response, "retry-after"),
-                )
-        except _NOBODY_TOOK_IT as error:
-            raise NoAnswer(Failure.NOT_CONNECTED) from error
-        except TimeoutError as error:
-            raise NoAnswer(Failure.TIMEOUT) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise NoAnswer(Failure.BROKEN) from error
+                content = await self._read(response)
+                request_id, retry_after = _header(response, "x-request-id"), _header(response, "retry-after")
+        except _NOBODY_TOOK_IT:
+            return Failure.NOT_CONNECTED
+        except TimeoutError:
+            return Failure.TIMEOUT
+        except (aiohttp.ClientError, OSError):
+            return Failure.BROKEN
+        if content is None:
+            return Failure.TOO_LARGE
+        return build_answer(response.status, content, request_id, retry_after)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
         held: list[bytes] = []
         size = 0
         async for chunk in response.content.iter_chunked(_READ_BYTES):
             held.append(chunk)
             size += len(chunk)
             if size > self._endpoint.max_answer_bytes:
-                raise NoAnswer(Failure.TOO_LARGE)
+                return None
         return b"".join(held)
 
 
@@ -77,11 +84,12 @@ async def open_aiohttp(endpoint: Endpoint) -> AsyncIterator[ModelClient]:
         keepalive_timeout=IDLE_S,
         ssl=ssl.create_default_context(),  # what SSL_CERT_FILE says now, not when aiohttp was imported
     )
-    async with aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         connector=connector,
         headers=endpoint.headers,
         timeout=timeout,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=True,
-    ) as session:
-        yield AiohttpClient(session, endpoint)
+    )
+    async with session, errands() as start:
+        yield AiohttpClient(session, endpoint, start)

@@ -5,7 +5,7 @@ bytes and gives bytes; it follows no redirect, keeps no cookie, sends nothing tw
 means is `outcome`'s to say, whether to ask again `retry`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -44,19 +44,20 @@ class Failure(Enum):
     """The answer is larger than is taken."""
 
 
-class NoAnswer(Exception):
-    """A request has no answer."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.name)
-        self.failure = failure
+Result = Answer | Failure
+"""What comes of a request."""
+Hear = Callable[[Result], None]
+"""Is told a result. It must not raise: nobody is there to catch it."""
 
 
 class ModelClient(Protocol):
-    """Sends one request at a time per caller; any number of callers."""
+    """Sends any number of requests at once, and waits for none: a task for each would cost more than to send it."""
 
-    async def post(self, body: bytes) -> Answer:
-        """Send a request body to the batch's endpoint. Raises `NoAnswer`."""
+    def send(self, body: bytes, hear: Hear) -> None:
+        """Send a request body to the batch's endpoint.
+
+        `hear` is told once, in a later turn of the loop, and not at all if the client is closed before.
+        """
         ...
 
 

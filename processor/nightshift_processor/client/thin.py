@@ -10,16 +10,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+from nightshift_crds.several import Start, errands
 from nightshift_processor.client.dial import Dialer
-from nightshift_processor.client.exchange import Connection, Outbox
+from nightshift_processor.client.exchange import Connection, Inbox, Outbox
 from nightshift_processor.client.port import (
     CONNECT_TIMEOUT_S,
     IDLE_S,
-    Answer,
     Endpoint,
     Failure,
+    Hear,
     ModelClient,
-    NoAnswer,
+    Result,
 )
 from nightshift_processor.client.route import find_route
 
@@ -31,31 +32,46 @@ _LIFE_S = 60.0
 class ThinClient:
     """See the port."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, start: Start) -> None:
         route = find_route(endpoint)
         self._loop = asyncio.get_running_loop()
         self._timeout_s = endpoint.timeout_s
         self._head = route.head
         self._dialer = Dialer(route)
-        self._new = partial(Connection, memoryview(bytearray(_READ_BYTES)), Outbox(), endpoint.max_answer_bytes)
+        self._start = start
+        buffer, inbox = memoryview(bytearray(_READ_BYTES)), Inbox(self._tell)
+        self._new = partial(Connection, buffer, Outbox(), inbox, endpoint.max_answer_bytes)
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._is_closed = False
 
-    async def post(self, body: bytes) -> Answer:
+    def send(self, body: bytes, hear: Hear) -> None:
         """See the port."""
         expires = self._loop.time() + self._timeout_s
-        connection = self._take() or await self._dial(expires)
-        try:
-            return await connection.exchange(b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body), expires)
-        finally:
-            self._give_back(connection)
+        request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
+        connection = self._take()
+        if connection is None:
+            self._start(self._dial_and_send(request, expires, hear))
+        else:
+            connection.exchange(request, expires, hear)
 
     def close(self) -> None:
-        """Abort whatever is open."""
+        """Abort whatever is open, and tell nobody."""
         self._is_closed = True
         for connection in self._open:
             connection.abort()
+
+    async def _dial_and_send(self, request: bytes, expires: float, hear: Hear) -> None:
+        connection = await self._dial(expires)
+        if isinstance(connection, Failure):
+            hear(connection)
+        else:
+            connection.exchange(request, expires, hear)
+
+    def _tell(self, connection: Connection, result: Result) -> None:
+        if not self._is_closed:
+            self._give_back(connection)
+            connection.hear(result)
 
     def _take(self) -> Connection | None:
         """Take the connection that was used last, if it can be used again."""
@@ -78,26 +94,24 @@ class ThinClient:
         connection.abort()
         self._open.discard(connection)
 
-    async def _dial(self, expires: float) -> Connection:
+    async def _dial(self, expires: float) -> Connection | Failure:
         patience = min(expires, self._loop.time() + CONNECT_TIMEOUT_S)
         try:
             async with asyncio.timeout_at(patience):
                 connection = await self._dialer.dial(self._new)
         except OSError as error:
             is_over = isinstance(error, TimeoutError) and patience == expires
-            raise NoAnswer(Failure.TIMEOUT if is_over else Failure.NOT_CONNECTED) from error
+            return Failure.TIMEOUT if is_over else Failure.NOT_CONNECTED
         self._open.add(connection)
-        if self._is_closed:
-            self._drop(connection)
-            raise NoAnswer(Failure.NOT_CONNECTED)
         return connection
 
 
 @asynccontextmanager
 async def open_thin(endpoint: Endpoint) -> AsyncIterator[ModelClient]:
     """Open it for as long as the context lasts; leaving it aborts what is in flight."""
-    client = ThinClient(endpoint)
-    try:
-        yield client
-    finally:
-        client.close()
+    async with errands() as start:
+        client = ThinClient(endpoint, start)
+        try:
+            yield client
+        finally:
+            client.close()
