@@ -11,20 +11,22 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 _TEXTS = 4
 """Messages that count: a system prompt, and the beginning of what follows it."""
-_BEGINNING_BYTES = 240
-_SUM_BYTES = 4
-MAX_KEY_BYTES = _TEXTS * (_BEGINNING_BYTES + _SUM_BYTES) + _SUM_BYTES
+_SUM = b"%08x"
+_PART = b"%.240b" + _SUM
+"""The beginning of a text, and a checksum of all of it."""
+_NOTHING = Raw(b"")
+MAX_KEY_BYTES = _TEXTS * len(_PART % (bytes(240), 0)) + len(_SUM % 0)
 
 
 class _Message(Struct, gc=False):
-    content: Raw = Raw(b"")
+    content: Raw = _NOTHING
 
 
 class _Body(Struct, gc=False):
     messages: list[_Message] | UnsetType = UNSET
-    prompt: Raw = Raw(b"")
-    input: Raw = Raw(b"")
-    tools: Raw = Raw(b"")
+    prompt: Raw = _NOTHING
+    input: Raw = _NOTHING
+    tools: Raw = _NOTHING
 
 
 class _Line(Struct, gc=False):
@@ -45,13 +47,13 @@ def prefix_key(line: bytes) -> bytes:
         body = _decode(line).body
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return b""
-    key, tools = b"", bytes(body.tools)
-    for text in map(bytes, _texts(body)):  # added up here: a function for each part would cost as much again
+    key, tools = b"", body.tools
+    for text in _texts(body):  # added up here: a function for each part would cost as much again
         if text:
-            key += text[:_BEGINNING_BYTES] + crc32c_of(text).to_bytes(_SUM_BYTES)
+            key += _PART % (text, crc32c_of(text))
         if tools:
-            key += crc32c_of(tools).to_bytes(_SUM_BYTES)
-            tools = b""
+            key += _SUM % crc32c_of(tools)
+            tools = _NOTHING
     return key
 
 
