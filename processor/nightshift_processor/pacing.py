@@ -41,6 +41,10 @@ class PacedClient:
             self._waiting.append((body, hear))
             self._let_in()
 
+    def close(self) -> None:
+        """Send nobody who still waits."""
+        self._waiting.clear()
+
     def _send(self, body: bytes, hear: Hear, now: float) -> None:
         self._tally.send(now)
         self._client.send(body, partial(self._hear, body, hear, now))
@@ -98,9 +102,11 @@ async def paced(settings: RunSettings, client: ModelClient, tally: Tally) -> Asy
     )
     tally.flow = flow
     watching = asyncio.create_task(watch_load(settings, flow), name="load") if settings.model_is_shared else None
+    paced_client = PacedClient(client, flow, tally)
     try:
-        yield PacedClient(client, flow, tally)
+        yield paced_client
     finally:
+        paced_client.close()
         if watching is not None:
             watching.cancel()
             with suppress(asyncio.CancelledError):

@@ -149,6 +149,15 @@ async def test_a_shared_server_is_approached_slowly_and_one_of_our_own_is_not(bu
             assert len(desk.open) == least
 
 
+async def test_nobody_who_waits_is_let_in_any_more_once_it_is_left(bucket: Bucket) -> None:
+    desk = Desk()
+    async with paced(run_settings(bucket, model_is_shared=False, max_concurrency=1), desk, Tally()) as client:
+        for body in (b"a", b"b"):
+            client.send(body, lambda _: None)
+    desk.answer(b"a", OK)
+    assert desk.open == {}
+
+
 async def test_a_server_of_our_own_is_not_asked_for_its_load(bucket: Bucket) -> None:
     async with serving(an_answer()) as own, serving(an_answer()) as shared:
         async with (
