@@ -30,6 +30,7 @@ from nightshift_crds.errors import Refused, Unavailable
 from nightshift_crds.models import BatchJob, StoredFile
 from nightshift_crds.names import IdKind
 from nightshift_crds.reading import parse_known
+from nightshift_crds.several import errands
 
 _log = structlog.get_logger()
 
@@ -166,13 +167,7 @@ class MarkedCluster(AroundCluster):
 async def following(cluster: Cluster, settings: Settings) -> AsyncIterator[Lists]:
     """Keep the lists of a cluster for as long as the context lasts; a bug in that ends the context."""
     lists = Lists(cluster, settings)
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(follower.run(), name=f"follow {kind.plural}")
-            for kind, follower in lists.followers.items()
-        ]
-        try:
-            yield lists
-        finally:
-            for task in tasks:
-                task.cancel()
+    async with errands() as start:
+        for follower in lists.followers.values():
+            start(follower.run())
+        yield lists

@@ -1,4 +1,4 @@
-"""Do the same with several things at once, but not with all: a bucket answers one call in tens of milliseconds."""
+"""Several tasks that end together: the same with several things, though not all at once, and errands beside a body."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 Start = Callable[[Coroutine[Any, Any, None]], None]
+"""Starts an errand."""
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 _AT_ONCE = 16
-"""As many as an adapter of a bucket has threads."""
+"""As many as an adapter of a bucket has threads; it answers one call in tens of milliseconds."""
 
 
 async def each_of(call: Callable[[_A], Awaitable[_B]], things: Iterable[_A]) -> list[_B]:

@@ -21,6 +21,7 @@ from nightshift_crds.logs import configure_logs
 from nightshift_crds.metering import MeteredBucket, MeteredCluster
 from nightshift_crds.metrics import showing
 from nightshift_crds.parent import end_with_parent
+from nightshift_crds.several import errands
 from nightshift_crds.tracing import open_tracing
 from nightshift_operator.apply import Applier
 from nightshift_operator.budget import Budget
@@ -128,17 +129,13 @@ async def _work(ports: Ports, settings: Settings) -> None:
         queue=queue,
         metrics=metrics,
     )
-    async with asyncio.TaskGroup() as group:
-        parts = [
-            group.create_task(controller.work(settings.workers), name="work"),
-            group.create_task(Sweep(cluster, bucket, settings, metrics).run(), name="sweep"),
-            group.create_task(Resync(cluster, queue, settings.resync_interval_s).run(), name="resync"),
-        ]
+    async with errands() as start:
+        start(controller.work(settings.workers))
+        start(Sweep(cluster, bucket, settings, metrics).run())
+        start(Resync(cluster, queue, settings.resync_interval_s).run())
         # kopf takes every task that is born after it for its own, and ends it as it ends.
         await asyncio.sleep(0)
         await _shell(cluster, queue, settings).follow()
-        for part in parts:
-            part.cancel()
 
 
 def _shell(cluster: Cluster, queue: WorkQueue[Key], settings: Settings) -> Follower | KopfShell:

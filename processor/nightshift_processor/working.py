@@ -1,7 +1,7 @@
 """The workers of a pod: each has one line in hand, sends it, hears its result, writes that, and goes on with the next.
 
-A result is heard in a call. A task that waited for it would have to be woken, which costs a tenth of what a line does;
-only what has to wait - for another slice, for room, for another try - is a task.
+A result is heard in a call. A task that waited for it would have to be woken, which costs a twentieth of what a line
+does; only what has to wait - for another slice, for room, for another try - is a task.
 """
 
 import asyncio

@@ -51,7 +51,7 @@ Hear = Callable[[Result], None]
 
 
 class ModelClient(Protocol):
-    """Sends any number of requests at once, and waits for none: a task for each would cost more than to send it."""
+    """Sends any number of requests at once, and waits for none (docs/decisions/0022 has what a task for each costs)."""
 
     def send(self, body: bytes, hear: Hear) -> None:
         """Send a request body to the batch's endpoint.
