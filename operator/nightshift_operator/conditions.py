@@ -72,6 +72,9 @@ class Reason(StrEnum):
     """A Job ended without doing its work, and another one goes on. So many are made: `NIGHTSHIFT_MAX_ATTEMPTS`."""
     SEALING = "Sealing"
     """A Job makes the result files."""
+    SEAL_FAILED = "SealFailed"
+    """The Job that makes the result files of a cancelled batch did not do its work. The logs of its pods say why, and
+    stay until another one is made, as long as none works; the message has the exit codes, and says when."""
     TEARING_DOWN = "TearingDown"
     """A cancel was asked for, and the processor is being stopped. What ran is kept."""
     COMPLETED = "Completed"

@@ -11,7 +11,7 @@ from nightshift_crds.lifecycle import TIMESTAMPS, Phase, Sealing
 from nightshift_crds.models import BatchJobStatus
 from nightshift_crds.names import ResultKind, Step
 from nightshift_crds.records import BatchManifest, SealedFile, counts_of, usage_of
-from nightshift_operator.conditions import Kind, Reason, explain_step, seals, yes
+from nightshift_operator.conditions import Kind, Reason, explain_step, no, seals, yes
 from nightshift_operator.decisions import (
     Action,
     CreateJob,
@@ -29,6 +29,10 @@ from nightshift_operator.view import INTERNAL, TEARDOWN_POLL_S, View
 
 _CLOCKS_DIFFER = timedelta(minutes=5)
 """How far the API's clock may be ahead of ours; a later time of a cancel was written by hand and is not believed."""
+SEAL_AGAIN_S = 180.0
+"""How long a seal Job that did not do its work is left to a cancelled batch before another one is made: time to see the
+condition and to read the logs of its pods. Less would gain little, for the Job has tried for minutes by itself
+(`backoffLimit`) or has ended by an exit code that trying at once does not help; an hour, and its TTL would take it."""
 _ENDS = {
     Phase.COMPLETED: "",
     Phase.FAILED: "The batch could not go on; what ran is kept: ",
@@ -76,7 +80,7 @@ def decide_sealing(view: View) -> Decision:
     if job.state is JobState.ACTIVE:
         return _watch_seal(view, job)
     if observed.batch.phase is Phase.CANCELLING:  # a cancel ends as cancelled, however long sealing takes
-        return view.waiting(view.status, DeleteJob(job.name, job.uid), after_s=TEARDOWN_POLL_S)
+        return _seal_again(view, job)
     return _give_up(view, job)
 
 
@@ -84,6 +88,27 @@ def _watch_seal(view: View, job: Job) -> Decision:
     assert view.status.sealing is not None
     says = explain_step(seals(view.status.sealing), job)
     return view.waiting(view.saying(view.status, says), after_s=TEARDOWN_POLL_S)
+
+
+def _seal_again(view: View, job: Job) -> Decision:
+    """Leave a Job that did not do its work to whoever reads its logs, then make room for another one."""
+    again_at = job.over_since + timedelta(seconds=SEAL_AGAIN_S)
+    status = view.saying(view.status, no(Kind.PROGRESSING, Reason.SEAL_FAILED, _explain_unsealed(job, again_at)))
+    if view.now < again_at:
+        return view.waiting(status, after_s=(again_at - view.now).total_seconds())
+    return view.waiting(status, DeleteJob(job.name, job.uid), after_s=TEARDOWN_POLL_S)
+
+
+def _explain_unsealed(job: Job, again_at: datetime) -> str:
+    """Say what comes next before what may be too long for a condition."""
+    said = next((pod.message for pod in job.pods if pod.message), job.message) or "The Job gives no reason"
+    again = f"another Job is made at {again_at:%Y-%m-%d %H:%M:%S} UTC, and until then the logs of its pods say why"
+    return f"{_unsealed(job)}; {again}. {said.removesuffix('.')}."
+
+
+def _unsealed(job: Job) -> str:
+    codes = ", ".join(map(str, sorted(job.exit_codes))) or "none"
+    return f"The result files could not be made (exit codes of the seal Job: {codes})"
 
 
 def _record(view: View, sealed: Sealed) -> Decision:
@@ -142,8 +167,7 @@ def _finish_files(view: View, sealed: Sealed) -> list[Action]:
 
 def _give_up(view: View, job: Job) -> Decision:
     """End without a manifest: what ran stays in the logs."""
-    codes = ", ".join(map(str, sorted(job.exit_codes))) or "none"
-    text = f"The result files could not be made (exit codes of the seal Job: {codes}); what ran stays in the bucket."
+    text = f"{_unsealed(job)}; what ran stays in the bucket."
     status = view.stamped()
     status = status.model_copy(update={"errors": status.errors or [INTERNAL]})
     return view.end(Phase.FAILED, status, text)

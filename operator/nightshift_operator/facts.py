@@ -104,21 +104,29 @@ class Job:
 
     Attributes:
         closes_at: when the window of its model closes.
+        ended_at: when it became complete or failed, as its condition has it.
     """
 
     name: str
     uid: str
+    created_at: datetime
     state: JobState = JobState.ACTIVE
     message: str = ""
     suspended: bool = False
     deleting_at: datetime | None = None
     closes_at: datetime | None = None
+    ended_at: datetime | None = None
     pods: tuple[Pod, ...] = ()
 
     @property
     def exit_codes(self) -> frozenset[int]:
         """How its pods have ended."""
         return frozenset(pod.exit_code for pod in self.pods if pod.exit_code is not None)
+
+    @property
+    def over_since(self) -> datetime:
+        """When it ended, or the nearest to it that is known: the end of its last pod, its own creation."""
+        return self.ended_at or max((pod.ended_at for pod in self.pods if pod.ended_at), default=self.created_at)
 
 
 @dataclass(frozen=True)

@@ -41,15 +41,17 @@ _NO_TROUBLE = (None, "")
 def parse_job(manifest: Manifest, pods: list[Manifest]) -> Job:
     """Read a Job and its pods."""
     conditions = {c["type"]: c for c in _status(manifest).get("conditions", []) if c["status"] == "True"}
-    state = next((s for name, s in _ENDS.items() if name in conditions), JobState.ACTIVE)
+    end: Manifest = next((conditions[kind] for kind in _ENDS if kind in conditions), {})
     return Job(
         name=manifest["metadata"]["name"],
         uid=manifest["metadata"]["uid"],
-        state=state,
+        created_at=datetime.fromisoformat(manifest["metadata"]["creationTimestamp"]),
+        state=_ENDS.get(end.get("type", ""), JobState.ACTIVE),
         message=conditions.get("Failed", {}).get("message", ""),
         suspended="Suspended" in conditions,
         deleting_at=_parse_time(manifest["metadata"].get("deletionTimestamp")),
         closes_at=_parse_time(manifest["metadata"].get("annotations", {}).get(CLOSES_AT)),
+        ended_at=_parse_time(end.get("lastTransitionTime")),
         pods=tuple(map(_parse_pod, pods)),
     )
 

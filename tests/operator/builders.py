@@ -55,7 +55,8 @@ def a_status(phase: Phase, sealing: Sealing | None = None, *, ran: bool = True, 
 def a_job(step: Step = Step.RUN, state: JobState = JobState.ACTIVE, *codes: int, **more: Any) -> Job:
     """Build a Job; each exit code is a pod of its own."""
     pods = tuple(Pod(f"pod-{n}", f"pod-uid-{n}", exit_code=code) for n, code in enumerate(codes))
-    job = Job(name=job_name(BATCH_UID, step, 1), uid=f"{step}-uid", state=state, pods=pods)
+    name, created_at = job_name(BATCH_UID, step, 1), T0 + timedelta(minutes=10)
+    job = Job(name=name, uid=f"{step}-uid", created_at=created_at, state=state, pods=pods)
     return replace(job, **more)
 
 

@@ -61,7 +61,7 @@ def jobs(step: Step) -> st.SearchStrategy[Job | None]:
     codes = st.lists(st.sampled_from([0, 1, 40, 41, 42, 43, 75, 137]), max_size=2)
     deleting = st.sampled_from([None, NOW - timedelta(seconds=5), NOW - timedelta(hours=1)])
     more: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
-        {"deleting_at": deleting, "suspended": st.booleans()}
+        {"deleting_at": deleting, "suspended": st.booleans(), "ended_at": st.sampled_from([None, T0, NOW])}
     )
     made = st.builds(lambda state, c, m: a_job(step, state, *c, **m), st.sampled_from(JobState), codes, more)
     return st.none() | made

@@ -1,5 +1,6 @@
 """From a cancel, a deadline or a failure to the end, and the clearing up behind it, situation by situation."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,10 +19,23 @@ from nightshift_operator.decisions import (
     FinishResultFile,
     PurgeScratch,
 )
+from nightshift_operator.ending import SEAL_AGAIN_S
 from nightshift_operator.facts import Job, JobState, Observed, Pod, Trouble
 from nightshift_operator.view import INTERNAL
 from tests.builders import T0, timestamp
-from tests.operator.builders import LATE, NOW, POLICY, a_job, a_manifest, a_status, decided, observed, sealed, status_of
+from tests.operator.builders import (
+    LATE,
+    NOW,
+    POLICY,
+    a_job,
+    a_manifest,
+    a_status,
+    after,
+    decided,
+    observed,
+    sealed,
+    status_of,
+)
 
 CANCEL = {"cancelRequested": True}
 SEALED_AS = [
@@ -95,12 +109,102 @@ def test_a_cancelled_batch_of_which_nothing_ran_waits_for_its_inspection_to_go_a
     assert (status_of(gone).phase, status_of(gone).cancelled_at, gone.actions) == (Phase.CANCELLED, NOW, ())
 
 
-def test_a_cancelled_batch_whose_seal_job_fails_gets_another_one_and_never_fails() -> None:
-    job = a_job(Step.SEAL, JobState.FAILED, 1)
-    failed = decided(sealing(Phase.CANCELLING, Sealing.CANCELLED, seal=job))
-    assert (failed.status, failed.actions) == (None, (DeleteJob(job.name, job.uid),))
-    gone = decided(sealing(Phase.CANCELLING, Sealing.CANCELLED))
-    assert gone.actions == (CreateJob(Step.SEAL),)
+# --- a cancelled batch whose seal Job does not do its work ------------------------------------------------------------
+
+AGAIN = timedelta(seconds=SEAL_AGAIN_S)
+ENDED = [JobState.FAILED, JobState.COMPLETE]
+
+
+def unsealed(*codes: int, state: JobState = JobState.FAILED, ended_at: datetime | None = NOW, **more: Any) -> Observed:
+    return sealing(Phase.CANCELLING, Sealing.CANCELLED, seal=a_job(Step.SEAL, state, *codes, ended_at=ended_at, **more))
+
+
+@pytest.mark.parametrize("state", ENDED)
+@pytest.mark.parametrize("gone_s", [0, 1, SEAL_AGAIN_S - 1])
+def test_a_seal_job_that_failed_is_left_in_place_until_the_wait_ends_and_looked_at_again_just_then(
+    state: JobState, gone_s: float
+) -> None:
+    decision = decided(unsealed(1, state=state), NOW + timedelta(seconds=gone_s))
+    assert (decision.actions, decision.requeue_after_s) == ((), SEAL_AGAIN_S - gone_s)
+    assert status_of(decision).phase is Phase.CANCELLING
+
+
+@pytest.mark.parametrize("state", ENDED)
+def test_a_seal_job_that_failed_goes_once_the_wait_has_ended_and_another_one_is_made(state: JobState) -> None:
+    seen = unsealed(1, state=state)
+    decision = decided(seen, NOW + AGAIN)
+    assert seen.seal
+    assert decision.actions == (DeleteJob(seen.seal.name, seen.seal.uid),)
+    assert status_of(decision).phase is Phase.CANCELLING
+    gone = decided(replace(after(seen, decision), seal=None), NOW + AGAIN)
+    assert (gone.status, gone.actions) == (None, (CreateJob(Step.SEAL),))
+
+
+def test_a_seal_job_that_failed_is_looked_at_again_without_writing_anything_until_it_goes() -> None:
+    seen = unsealed(1)
+    seen = after(seen, decided(seen))
+    for gone_s in (1, 60, SEAL_AGAIN_S - 1, SEAL_AGAIN_S):
+        assert decided(seen, NOW + timedelta(seconds=gone_s)).status is None
+
+
+@pytest.mark.parametrize(
+    ("pods", "since"),
+    [
+        ((Pod("p", "u", ended_at=NOW), Pod("q", "v", ended_at=NOW - AGAIN), Pod("r", "w")), NOW),
+        ((), a_job().created_at),
+    ],
+    ids=["from the end of its last pod", "from its creation"],
+)
+def test_a_seal_job_that_does_not_say_when_it_failed_is_replaced_all_the_same(
+    pods: tuple[Pod, ...], since: datetime
+) -> None:
+    seen = unsealed(ended_at=None, pods=pods)
+    waits = decided(seen, since + AGAIN - timedelta(seconds=1))
+    assert (waits.actions, waits.requeue_after_s) == ((), 1)
+    assert len(decided(seen, since + AGAIN).actions) == 1
+
+
+KILLED = Pod("p", "u", exit_code=137, trouble=Trouble.OUT_OF_MEMORY, message="The processor was killed. Raise it.")
+
+
+@pytest.mark.parametrize(
+    ("seen", "codes", "said"),
+    [
+        (unsealed(75, 1), "1, 75", "The Job gives no reason."),
+        (unsealed(Exit.DONE, state=JobState.COMPLETE), "0", "The Job gives no reason."),
+        (unsealed(message="Job was active longer than specified deadline"), "none", "Job was active longer than"),
+        (unsealed(pods=(Pod("o", "t", exit_code=1), KILLED), message="Limit."), "1, 137", "killed. Raise it."),
+    ],
+)
+def test_a_cancelled_batch_says_how_its_seal_job_has_ended_and_when_another_one_is_made(
+    seen: Observed, codes: str, said: str
+) -> None:
+    value, reason, message = said_by(seen)
+    assert (value, reason) == ("False", Reason.SEAL_FAILED)
+    assert message.startswith(f"The result files could not be made (exit codes of the seal Job: {codes}); another Job")
+    assert f"at {NOW + AGAIN:%Y-%m-%d %H:%M:%S} UTC" in message
+    assert message.endswith(".")
+    assert said in message
+
+
+def said_by(seen: Observed) -> tuple[str, str, str]:
+    return said(status_of(decided(seen)))
+
+
+def test_when_another_seal_job_is_made_is_said_even_where_the_reason_is_too_long_for_a_condition() -> None:
+    message = said_by(unsealed(1, message="x" * 5_000))[2]
+    assert f"{NOW + AGAIN:%Y-%m-%d %H:%M:%S} UTC" in message
+    assert len(message) == 1024
+
+
+def test_a_cancelled_batch_says_that_it_is_sealed_again_once_another_job_is_at_work() -> None:
+    failed = unsealed(1)
+    failed = after(failed, decided(failed))
+    going = replace(failed, seal=a_job(Step.SEAL, JobState.FAILED, 1, deleting_at=NOW + AGAIN))
+    for seen in (going, replace(failed, seal=None)):
+        assert decided(seen, NOW + AGAIN).status is None
+    working = decided(replace(failed, seal=a_job(Step.SEAL)), NOW + AGAIN)
+    assert said(status_of(working))[:2] == ("True", Reason.SEALING)
 
 
 # --- sealing ----------------------------------------------------------------------------------------------------------
@@ -276,9 +380,15 @@ def test_what_made_a_batch_fail_stays_in_its_status() -> None:
 
 @pytest.mark.parametrize(("phase", "reason"), [row[:2] for row in SEALED_AS if row[0] is not Phase.CANCELLING])
 @pytest.mark.parametrize("state", [JobState.COMPLETE, JobState.FAILED])
-def test_a_batch_that_cannot_be_sealed_fails(phase: Phase, reason: Sealing, state: JobState) -> None:
-    status = status_of(decided(sealing(phase, reason, seal=a_job(Step.SEAL, state, Exit.CONFLICT))))
+def test_a_batch_that_cannot_be_sealed_fails_at_once_if_nobody_has_cancelled_it(
+    phase: Phase, reason: Sealing, state: JobState
+) -> None:
+    decision = decided(sealing(phase, reason, seal=a_job(Step.SEAL, state, Exit.CONFLICT, ended_at=NOW)))
+    status = status_of(decision)
     assert (status.phase, [error.code for error in status.errors]) == (Phase.FAILED, ["internal_error"])
+    assert (decision.actions, decision.requeue_after_s) == ((), 0)
+    text = "The result files could not be made (exit codes of the seal Job: 43); what ran stays in the bucket."
+    assert said(status) == ("False", Reason.FAILED, text)
 
 
 def test_a_status_in_finalizing_that_somebody_wrote_without_a_reason_is_sealed_as_completed() -> None:

@@ -14,7 +14,7 @@ from nightshift_operator.placement import MODEL_CONTAINER
 from nightshift_operator.pods import parse_job
 from nightshift_operator.settings import Settings
 from nightshift_processor.settings import HttpClient, InspectSettings, RunSettings, SealSettings, StepSettings
-from tests.builders import BATCH_UID, FILE_ID, MODEL, NAMESPACE, a_batch, a_model
+from tests.builders import BATCH_UID, FILE_ID, MODEL, NAMESPACE, T0, a_batch, a_model, timestamp
 from tests.operator.builders import DEADLINE, a_status
 
 KEY = f"openai/files/{FILE_ID}.jsonl"
@@ -152,7 +152,7 @@ def test_a_job_knows_when_it_is_to_be_stopped(spot: bool) -> None:
 
 
 def with_uid(job: dict[str, Any]) -> dict[str, Any]:
-    return job | {"metadata": job["metadata"] | {"uid": "run-uid"}}
+    return job | {"metadata": job["metadata"] | {"uid": "run-uid", "creationTimestamp": timestamp(T0)}}
 
 
 def test_an_installation_may_choose_the_http_client_of_its_processors() -> None:

@@ -11,10 +11,12 @@ from nightshift_operator.jobs import CONTAINER
 from nightshift_operator.placement import MODEL_CONTAINER
 from nightshift_operator.pods import parse_job, parse_node
 
+JOB_METADATA = {"name": "job", "uid": "job-uid", "creationTimestamp": "2026-11-23T08:30:00Z"}
+
 
 def a_job_manifest(*conditions: dict[str, str], **metadata: Any) -> dict[str, Any]:
     status = {"conditions": list(conditions), "active": 1} if conditions else {}
-    return {"metadata": {"name": "job", "uid": "job-uid"} | metadata, "status": status}
+    return {"metadata": JOB_METADATA | metadata, "status": status}
 
 
 def a_pod_manifest(*, containers: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:
@@ -54,8 +56,9 @@ def test_a_job_that_a_queue_holds_is_suspended(status: str, is_suspended: bool) 
 
 
 def test_a_job_that_nobody_has_looked_at_yet_is_active_and_says_nothing() -> None:
-    job = parse_job({"metadata": {"name": "job", "uid": "job-uid"}}, [])
+    job = parse_job({"metadata": JOB_METADATA}, [])
     assert (job.name, job.uid, job.state, job.message, job.deleting_at) == ("job", "job-uid", JobState.ACTIVE, "", None)
+    assert (job.created_at, job.ended_at) == (datetime(2026, 11, 23, 8, 30, tzinfo=UTC), None)
 
 
 def test_a_failed_job_says_why_and_when_it_was_deleted() -> None:
@@ -188,6 +191,40 @@ def test_a_pod_has_its_gpus_from_its_start_to_the_end_of_its_last_container(
 ) -> None:
     pod = pod_of(a_pod_manifest(status=status))
     assert (pod.started_at, pod.ended_at) == (started, ended)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "minute"),
+    [
+        ([moved("Failed", 7)], 7),
+        ([moved("Complete", 7)], 7),
+        ([moved("FailureTarget", 5), moved("Failed", 7)], 7),
+        ([moved("FailureTarget", 5)], None),
+        ([moved("Suspended", 5), moved("Failed", 7, "False")], None),
+        ([condition("Failed")], None),
+    ],
+)
+def test_a_job_ended_when_its_terminal_condition_says_so(conditions: list[dict[str, str]], minute: int | None) -> None:
+    assert parse_job(a_job_manifest(*conditions), []).ended_at == (None if minute is None else at(minute))
+
+
+def a_pod_that_ended(minute: int) -> dict[str, Any]:
+    return a_pod_manifest(status={"phase": "Failed", "containerStatuses": [a_container(terminated=finished(minute))]})
+
+
+@pytest.mark.parametrize(
+    ("job", "pods", "since"),
+    [
+        (moved("Failed", 20), [a_pod_that_ended(11)], at(20)),
+        (condition("Failed"), [a_pod_that_ended(11), a_pod_that_ended(14), a_pod_manifest()], at(14)),
+        (condition("Failed"), [a_pod_manifest()], datetime(2026, 11, 23, 8, 30, tzinfo=UTC)),
+    ],
+    ids=["by its condition", "by its last pod", "by its creation"],
+)
+def test_a_job_that_does_not_say_when_it_ended_is_over_since_what_is_nearest_to_it(
+    job: dict[str, str], pods: list[dict[str, Any]], since: datetime
+) -> None:
+    assert parse_job(a_job_manifest(job), pods).over_since == since
 
 
 # --- what keeps a pod from working ------------------------------------------------------------------------------------

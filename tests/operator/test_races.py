@@ -13,6 +13,7 @@ from nightshift_crds.names import ResultKind, Step
 from nightshift_crds.records import RecordKind, encode_manifest
 from nightshift_operator.controller import Key
 from nightshift_operator.decisions import CreateJob, Decision
+from nightshift_operator.ending import SEAL_AGAIN_S
 from tests.builders import MODEL, NAMESPACE, a_model
 from tests.operator.builders import a_manifest
 from tests.operator.world import INPUT_KEY, World
@@ -144,6 +145,32 @@ async def test_a_cancel_while_finalizing_is_cancelled_and_keeps_every_row(world:
     await passes(world, running)
     batch = await world.batch(running)
     assert (batch.phase, batch.status.counts.completed) == (Phase.CANCELLED, 10)
+
+
+async def test_a_cancelled_batch_whose_seal_job_fails_says_so_and_tries_again_after_a_while_until_it_is_sealed(
+    world: World, running: Key
+) -> None:
+    """Every pass is that of an operator which was just started: the wait is the Job's, not ours."""
+    await world.log(running, RecordKind.PART, **PART)
+    await world.cancel(running)
+    await passes(world, running)
+    for _ in range(2):
+        failed = await world.job(running, Step.SEAL)
+        await world.end_job(running, Step.SEAL, "Failed", exit_code=Exit.CONFLICT)
+        await passes(world, running)
+        assert [job["metadata"]["uid"] for job in await world.all(JOB)] == [failed["metadata"]["uid"]]
+        assert [c.reason for c in (await world.batch(running)).status.conditions if c.type == "Progressing"] == [
+            "SealFailed"
+        ]
+        world.clock.offset += timedelta(seconds=SEAL_AGAIN_S + 1)
+        await passes(world, running, 1)
+        await world.reap_pods()
+        await passes(world, running)
+        assert (await world.job(running, Step.SEAL))["metadata"]["uid"] != failed["metadata"]["uid"]
+        assert await phase_of(world, running) == (Phase.CANCELLING, Sealing.CANCELLED)
+    await world.seal(running, **PART)
+    await passes(world, running)
+    assert (await world.batch(running)).phase is Phase.CANCELLED
 
 
 async def test_a_cancel_after_the_manifest_but_before_the_end_is_recorded_wins(world: World, running: Key) -> None:

@@ -282,7 +282,8 @@ class World:
         if exit_code is not None:
             state = {"terminated": {"exitCode": exit_code}}
             await self.add_pod(job, containerStatuses=[{"name": "processor", "state": state}])
-        status = {"status": {"conditions": [{"type": how, "status": "True"}]}}
+        condition = {"type": how, "status": "True", "lastTransitionTime": timestamp(self.clock())}
+        status = {"status": {"conditions": [condition]}}
         await self.cluster.patch_status(JOB, NAMESPACE, job["metadata"]["name"], status)
 
     async def add_node(self, name: str, **labels: str) -> None:
