@@ -359,15 +359,16 @@ class LineSplitter:
 
     def feed(self, chunk: bytes) -> Iterator[bytes | None]:
         """Take a chunk and give the lines that it ends, without their newline."""
-        head, *lines = chunk.split(b"\n")
-        self._hold(head)
-        if not lines:
-            return
-        tail = lines.pop()
-        yield self._release()
-        for line in lines:
-            yield line if len(line) <= self._max_bytes else None
-        self._hold(tail)
+        start, end = 0, chunk.find(b"\n")  # `split` looks at byte after byte
+        while end >= 0:
+            if self._held:
+                self._hold(chunk[start:end])
+                yield self._release()
+            else:
+                yield chunk[start:end] if end - start <= self._max_bytes else None
+            start = end + 1
+            end = chunk.find(b"\n", start)
+        self._hold(chunk[start:])
 
     def finish(self) -> Iterator[bytes | None]:
         """Give the last line, if the stream did not end with a newline."""

@@ -6,6 +6,7 @@ rules of who may append what are design 5, "The commit protocol"; `slicelog` rea
 """
 
 import zlib
+from array import array
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Self
@@ -48,6 +49,11 @@ class Ledger:
 
     def __contains__(self, item: int) -> bool:
         return bool(self._bits[item >> 3] & (1 << (item & 7)))
+
+    def left_of(self, items: Iterable[int]) -> "array[int]":
+        """Give those of some items that are not done."""
+        is_blank = not any(self._bits)  # as most are that are asked
+        return array("I", items if is_blank else (item for item in items if item not in self))
 
     def pack(self) -> bytes:
         """Write the bitmap small; most of it is runs."""

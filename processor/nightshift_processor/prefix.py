@@ -48,7 +48,8 @@ def prefix_key(line: bytes) -> bytes:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return b""
     key, tools = b"", body.tools
-    for text in _texts(body):  # added up here: a function for each part would cost as much again
+    for message in _messages(body):  # added up here: a function for each part would cost as much again
+        text = message.content
         if text:
             key += _PART % (text, crc32c_of(text))
         if tools:
@@ -57,7 +58,5 @@ def prefix_key(line: bytes) -> bytes:
     return key
 
 
-def _texts(body: _Body) -> list[Raw]:
-    if body.messages is UNSET:
-        return [body.prompt or body.input]
-    return [message.content for message in body.messages[:_TEXTS]]
+def _messages(body: _Body) -> list[_Message]:
+    return [_Message(body.prompt or body.input)] if body.messages is UNSET else body.messages[:_TEXTS]

@@ -168,8 +168,7 @@ class Share:
 
     async def _begin(self, slice_no: int, writer: SliceWriter) -> None:
         run = slice_of(len(self.spool), self.settings.slices, slice_no)
-        last_first = reversed(self.spool.order[run])
-        self._fresh = array("I", (item for item in last_first if not writer.is_done(item)))
+        self._fresh = writer.left_of(reversed(self.spool.order[run]))
         self._newest = Part(writer, len(self._fresh))
         _log.info("slice.claimed", slice=slice_no, lines=len(self._fresh))
         self._begun.append(writer)

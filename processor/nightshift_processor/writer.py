@@ -9,7 +9,8 @@ half-way, so that its number always means the same.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from array import array
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -121,9 +122,9 @@ class SliceWriter:
         self._reported_lines = self._state.completed + self._state.failed
         await self._report()
 
-    def is_done(self, item: int) -> bool:
-        """Tell whether the log held the result of an item when it was claimed, or has taken it since."""
-        return item in self._ledger
+    def left_of(self, items: Iterable[int]) -> "array[int]":
+        """Give those of some items whose results the log had not when it was claimed and has not taken since."""
+        return self._ledger.left_of(items)
 
     @property
     def state(self) -> State:
@@ -150,8 +151,12 @@ class SliceWriter:
             pending.outputs.append(outcome.line)
             pending.usage += outcome.usage
         if pending.size >= self._log.flush_bytes:
-            self._due.set()
-        if pending.size >= 2 * self._log.flush_bytes and self._closing is None:
+            self._press(pending.size)
+
+    def _press(self, size: int) -> None:
+        """Have so much written soon, and take no more if it is too much."""
+        self._due.set()
+        if size >= 2 * self._log.flush_bytes and self._closing is None:
             self._room.clear()
 
     async def pump(self) -> None:

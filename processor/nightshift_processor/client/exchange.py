@@ -113,13 +113,11 @@ class Connection(asyncio.BufferedProtocol):
         return not self._is_spoilt and transport is not None and not transport.is_closing()
 
     def exchange(self, request: bytes, expires: float, hear: Hear) -> None:
-        """Send a request; its answer counts if it comes before the loop's clock says `expires`."""
+        """Send a request while usable; its answer counts if it comes before the loop's clock says `expires`."""
+        assert self._transport is not None
         self._forget()
         self.hear = hear
         self._is_awaited = True
-        if self._transport is None or not self.is_usable():
-            self._fail(Failure.NOT_CONNECTED)
-            return
         self._expires = expires
         if self._timer is None:  # one that runs looks at `_expires` when its time has come
             self._timer = self._loop.call_at(expires, self._check_time)
@@ -222,11 +220,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._answer(self._build())
         # A server that answers before it has heard all may take the rest for another request.
-        if not self._parser.should_keep_alive() or self._is_sending():
+        if not self._parser.should_keep_alive() or (self._transport and self._transport.get_write_buffer_size()):
             self.abort()
-
-    def _is_sending(self) -> bool:
-        return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     def _build(self) -> Result:
         headers = self._headers

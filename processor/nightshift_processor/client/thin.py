@@ -47,9 +47,10 @@ class ThinClient:
 
     def send(self, body: bytes, hear: Hear) -> None:
         """See the port."""
-        expires = self._loop.time() + self._timeout_s
+        now = self._loop.time()
+        expires = now + self._timeout_s
         request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
-        connection = self._take()
+        connection = self._take(now)
         if connection is None:
             self._start(self._dial_and_send(request, expires, hear))
         else:
@@ -70,29 +71,20 @@ class ThinClient:
 
     def _tell(self, connection: Connection, result: Result) -> None:
         if not self._is_closed:
-            self._give_back(connection)
+            connection.idle_since = self._loop.time()
+            self._idle.append(connection)
             connection.hear(result)
 
-    def _take(self) -> Connection | None:
+    def _take(self, now: float) -> Connection | None:
         """Take the connection that was used last, if it can be used again."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_usable() and self._loop.time() < connection.idle_since + IDLE_S:
+            is_fresh = now < connection.idle_since + IDLE_S and now < connection.born + _LIFE_S
+            if is_fresh and connection.is_usable():
                 return connection
-            self._drop(connection)
+            connection.abort()
+            self._open.discard(connection)
         return None
-
-    def _give_back(self, connection: Connection) -> None:
-        now = self._loop.time()
-        if connection.is_usable() and now < connection.born + _LIFE_S:
-            connection.idle_since = now
-            self._idle.append(connection)
-        else:
-            self._drop(connection)
-
-    def _drop(self, connection: Connection) -> None:
-        connection.abort()
-        self._open.discard(connection)
 
     async def _dial(self, expires: float) -> Connection | Failure:
         patience = min(expires, self._loop.time() + CONNECT_TIMEOUT_S)
@@ -103,7 +95,7 @@ class ThinClient:
             is_over = isinstance(error, TimeoutError) and patience == expires
             return Failure.TIMEOUT if is_over else Failure.NOT_CONNECTED
         self._open.add(connection)
-        return connection
+        return connection if connection.is_usable() else Failure.NOT_CONNECTED
 
 
 @asynccontextmanager
