@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 
 from nightshift_crds.bucket.port import Bucket
 from nightshift_processor.client import Failure, Result, open_client
-from nightshift_processor.client.dial import Addresses
-from nightshift_processor.client.exchange import Outbox
+from nightshift_processor.client.dial import Addresses, Dialer
+from nightshift_processor.client.exchange import Connection, Outbox
 from nightshift_processor.client.port import Endpoint
 from nightshift_processor.client.route import find_route
 from nightshift_processor.client.thin import ThinClient, open_thin
@@ -99,6 +100,24 @@ async def test_words_that_nobody_asked_for_end_an_idle_connection() -> None:
         await server.left.wait()
         assert (await post(client, b"{}")).body == b"1"
     assert server.connections == 2
+
+
+async def test_a_connection_that_ended_as_it_was_made_took_nothing_and_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dial = Dialer.dial
+
+    async def dial_in_vain(dialer: Dialer, new: Callable[[], Connection]) -> Connection:
+        connection = await dial(dialer, new)
+        connection.abort()
+        return connection
+
+    monkeypatch.setattr(Dialer, "dial", dial_in_vain)
+    async with serving(an_answer()) as server, open_thin(an_endpoint(server.url)) as client:
+        assert await failure_of(client) is Failure.NOT_CONNECTED
+        assert isinstance(client, ThinClient)
+        assert not client._open
+    assert server.requests == []
 
 
 async def test_a_client_that_was_closed_while_it_connected_sends_nothing() -> None:

@@ -94,8 +94,11 @@ class ThinClient:
         except OSError as error:
             is_over = isinstance(error, TimeoutError) and patience == expires
             return Failure.TIMEOUT if is_over else Failure.NOT_CONNECTED
+        if not connection.is_usable():  # the server has hung up already, and nothing was sent
+            connection.abort()
+            return Failure.NOT_CONNECTED
         self._open.add(connection)
-        return connection if connection.is_usable() else Failure.NOT_CONNECTED
+        return connection
 
 
 @asynccontextmanager
